@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.written_copies import VIEWS, code, module
+from support.written_copies import STEPS, VIEWS, code, module
 from torch.export import Dim
 
 import onward
@@ -13,8 +13,10 @@ import onward
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("quiet_exporters")]
 
 
-@pytest.mark.parametrize("how", ["scripted", "traced", "exported"])
-@pytest.mark.parametrize("view", VIEWS)
+WAYS = [(view, how) for view in (*VIEWS, *STEPS) for how in ("scripted", "traced", "exported")]
+
+
+@pytest.mark.parametrize(("view", "how"), [way for way in WAYS if way[0] in VIEWS or way[1] != "exported"])
 def test_a_copy_does_not_share_the_memory_of_the_tensor(view: str, how: str, tmp_path: Path) -> None:
     example, path = torch.randn(3, 5, 4), tmp_path / ("m.pt2" if how == "exported" else "m.pt")
     if how == "scripted":

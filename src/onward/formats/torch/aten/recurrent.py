@@ -53,13 +53,16 @@ def _constant(t: Translator, x: Tensor) -> Any:
 
 def run_cell(
     t: Translator, cell: Cell, x: Tensor, states: Sequence[Any], batch_first: bool, lengths: Any = None
-) -> tuple[str, ...]:
+) -> tuple[Any, ...]:
     """Add a cell over x and return y and the final states."""
     dtype, (x, *states) = x.dtype, [as_float32(t, each) for each in (x, *states)]
     order = [1, 0, 2]
     steps: Any = t.add("Transpose", x, perm=order) if batch_first else x
-    y, *final = t.add_all("Recurrent", (steps, lengths, *states), 1 + len(states), cell=cell)
-    return in_dtype(t, (t.add("Transpose", y, perm=order) if batch_first else y, *final), dtype)
+    made = t.add_all("Recurrent", (steps, lengths, *states), 1 + len(states), cell=cell)
+    if not batch_first:
+        return in_dtype(t, made, dtype)
+    y, *final = in_dtype(t, (t.add("Transpose", made[0], perm=order), *made[1:]), dtype)
+    return t.in_memory_of(made[0], y), *final
 
 
 def _step(t: Translator, cell: Cell, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ def _define(name: str, kind: str, **options: Any) -> None:
     def function(
         t: Translator, input: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int,
         dropout: float, train: bool, bidirectional: bool, batch_first: bool,
-    ) -> tuple[str, ...]:  # fmt: skip
+    ) -> tuple[Any, ...]:  # fmt: skip
         made = new_cell(t, kind, params, has_biases, num_layers, bidirectional, **options)
         return run_cell(t, made, input, [hx] if isinstance(hx, Tensor) else hx, batch_first)
 

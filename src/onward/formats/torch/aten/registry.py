@@ -34,7 +34,8 @@ class Tensor:
     `layout` tells how the elements lie in memory if that may not be C order; exported programs declare it.
     A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
     as a number when dtypes are promoted. A tensor whose memory is ambiguous, because it differs between
-    branches or rounds of a loop, cannot be written.
+    branches or rounds of a loop, cannot be written; `aliases` are older tensors of which it may be a view,
+    and their versions at the end of the branch or loop.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Tensor:
     is_copy: Callable[[], bool | None] | None = None
     layout: Callable[[], Any] | None = None
     parts: list[Tensor] = field(default_factory=list)
+    aliases: list[tuple[Tensor, int]] = field(default_factory=list)
 
     @property
     def rank(self) -> int:
@@ -57,10 +59,9 @@ class Tensor:
 
     @property
     def is_in_order(self) -> bool:
-        """Whether the elements are known to lie in C order in memory of their own."""
+        """Whether the elements are known to lie in C order."""
         layout = self.layout and self.layout()
-        in_order = self.is_contiguous if self.layout is None else bool(layout and layout.is_contiguous())
-        return self.base is None and in_order
+        return self.is_contiguous if self.layout is None else bool(layout and layout.is_contiguous())
 
     @property
     def root(self) -> Tensor:

@@ -344,7 +344,7 @@ def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
 @aten("as_strided", view=True)
 def as_strided(t: Translator, self: Tensor, size: Sizes, stride: Sizes, storage_offset: Any = None) -> str:
     """The elements of a tensor in C order at computed places."""
-    if not self.is_in_order:
+    if self.base is not None or not self.is_in_order:
         raise ArgumentError("as_strided of a view, or of elements that are not in C order, is not supported")
     bounded(math.prod(n for n in size if isinstance(n, int)))
     places = t.cast(storage_offset or 0, INT64)

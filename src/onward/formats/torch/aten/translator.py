@@ -327,6 +327,10 @@ class Translator(Writer):
             part.parts = parts
         return parts
 
+    def in_memory_of(self, x: str, value: str) -> Any:
+        """Return a value that moves the elements of one in C order; the program declares the layout."""
+        return value
+
     def moved(self, x: Tensor, value: str) -> Any:
         """Return the layout of a value that moves elements of a tensor; the program declares it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,9 +13,11 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph import Input
+from ....graph.structure import CONTAINERS
 from ..aten.registry import Symbol, Tensor
+from . import layouts
 from .calls import Calls, RaisedError, dtype_of
-from .recorder import Change, Key, Recorder, UnknownShape
+from .recorder import STALE, Change, Key, Recorder
 from .recording import Recording
 from .values import UNINITIALIZED, Unknown, alike, items, rebuilt
 
@@ -44,7 +47,25 @@ class Region:
         """Whether a tensor shares memory with an older one, or with another one that the region returns."""
         root = self.root(tensor)
         roots = [self.root(other) for other in others if isinstance(other, Tensor)]
-        return roots.count(root) > 1 or self.existed(root)
+        return tensor.is_ambiguous or roots.count(root) > 1 or self.existed(root)
+
+    def older(self, tensor: Tensor) -> dict[Identity, Tensor]:
+        """Return the tensors that are older than the region and may have the memory of a tensor."""
+        root = self.root(tensor)
+        found = root, *(other for other, _ in root.aliases)
+        return {Identity(each): each for each in found if self.existed(each)}
+
+    def is_stale(self, tensor: Tensor) -> bool:
+        """Whether the region changes another tensor of which a tensor may be a view."""
+        for other, version in self.root(tensor).aliases:
+            _, now = self.changes.get((Identity(other), None), (None, other))
+            if now.version != version:
+                return True
+        return False
+
+    def writes(self, tensor: Tensor) -> bool:
+        """Whether the region writes into the memory of a tensor."""
+        return (Identity(tensor), None) in self.log
 
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
@@ -80,15 +101,19 @@ def _settle(recorder: Recorder, region: Region) -> None:
     """Give the tensors that a region created values that do not depend on other tensors."""
     found: dict[Identity, Tensor] = {}
 
+    def is_current(value: Tensor) -> bool:
+        """Whether a tensor has this value also outside of the region."""
+        return value.version == value.root.version and not region.writes(value.root)
+
     def settled(value: Any, inside: bool = False) -> Any:
         budget.spend(VALUE)
-        if isinstance(value, Tensor) and not region.existed(value):
-            key = Identity(value)
+        key = Identity(value)
+        if isinstance(value, Tensor) and (key in found or not (region.existed(value) and is_current(value))):
             if key not in found:
                 found[key] = new = replace(recorder.read(value), base=None)
                 region.roots[Identity(new)] = value.root
             return found[key]
-        if inside or isinstance(value, tuple) or Identity(value) in recorder.created:
+        if inside or isinstance(value, tuple) or key in recorder.created:
             return rebuilt(value, [settled(element) for _, element in items(value)])
         return value
 
@@ -97,6 +122,29 @@ def _settle(recorder: Recorder, region: Region) -> None:
             region.changes[key] = change, settled(value, change.key is None)
         elif change.target.base is not None or not region.existed(change.target):
             del region.changes[key]  # views follow the tensors that they show
+
+
+@dataclass(eq=False)
+class Slot:
+    """A place in nested values where one of two tensors or numbers stands; `result` takes the place.
+
+    `a` may be UNINITIALIZED; `dtype` is that of a number.
+    """
+
+    a: Any
+    b: Any
+    dtype: Any = None
+    result: Any = None
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the tensors are complex. Raises ArgumentError if only one of them is."""
+        kinds = {each.dtype.kind == "c" for each in (self.a, self.b) if isinstance(each, Tensor)}
+        if len(kinds) > 1:
+            raise ArgumentError(
+                "a tensor is complex only in some rounds of a loop, or on one side of a branch"
+            )
+        return True in kinds
 
 
 class Join:
@@ -112,23 +160,52 @@ class Join:
             is_cast = dtype is not None and dtype != dtype_of(value)
             return region.graph.add("Cast", name, to=dtype) if is_cast else name
 
-    def leaf(self, path: Path, a: Any, b: Any) -> Any:
-        """Return the value that is one of two tensors or numbers; one may be UNINITIALIZED."""
+    def result(self, slot: Slot, name: str, ends: Sequence[tuple[Region, Any, Sequence[Any]]]) -> Any:
+        """Return the output of a node that takes the place of a slot.
+
+        `ends` are the regions, the value of the slot in each, and all values that leave it.
+        """
+        if slot.dtype is not None:
+            return Symbol(name, slot.dtype)
+        if any(region.is_stale(value) for region, value, _ in ends):
+            raise ArgumentError(STALE)
+        tensor = self.recorder.tensor(name, slot.is_complex)
+        if self.recorder.graph.known(name) is None:
+            tensor.dtype = slot.b.dtype
+        tensor.is_ambiguous = any(region.is_shared(value, values) for region, value, values in ends)
+        older = {key: other for region, value, _ in ends for key, other in region.older(value).items()}
+        tensor.aliases = [(other, 0) for other in older.values()]
+        if not all(value.is_in_order for _, value, _ in ends):
+            tensor.layout = layouts.unknown
+        return tensor
+
+    def repeat(self, joined: Iterable[tuple[Change, Any]], slots: Iterable[Slot]) -> None:
+        """Give variables, attributes, containers and tensors their values after the node."""
+        for change, value in joined:
+            if isinstance(value, Unknown) and change.key is None:
+                raise ArgumentError(value.reason)
+            change.repeat(self.recorder, self.filled(value))
+        for slot in slots:
+            if isinstance(slot.result, Tensor):
+                slot.result.aliases = [(other, other.version) for other, _ in slot.result.aliases]
+
+    def slot(self, path: Path, a: Any, b: Any) -> Slot:
+        """Return the slot of two tensors or numbers, of which one may be UNINITIALIZED."""
         raise NotImplementedError
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
-        """Return the value that is one of two of different kinds."""
+        """Return the value or the slot of two values of different kinds."""
         raise NotImplementedError
 
     def join(self, path: Path, a: Any, b: Any) -> Any:
-        """Return the value that is a or b, which may be nested."""
+        """Return the value that is a or b, which may be nested, with slots where they differ."""
         budget.spend(VALUE)
         if a is b or _is_same(a, b):
             return a
         given = b if a is UNINITIALIZED else a
         pair = [given if each is UNINITIALIZED else each for each in (a, b)]
         if all(isinstance(each, Tensor) for each in pair) or all(isinstance(each, NUMBERS) for each in pair):
-            return self.leaf(path, a, b)
+            return self.slot(path, a, b)
         if not alike(*pair):
             return self.unlike(path, a, b)
         elements = [
@@ -137,11 +214,24 @@ class Join:
         ]
         return self.recorder.create(rebuilt(given, elements))
 
+    def filled(self, value: Any) -> Any:
+        """Return a joined value with the results of its slots."""
+        budget.spend(VALUE)
+        if isinstance(value, Slot):
+            return value.result
+        if not isinstance(value, CONTAINERS):
+            return value
+        before = [element for _, element in items(value)]
+        elements = [self.filled(element) for element in before]
+        is_same = all(map(operator.is_, elements, before))
+        return value if is_same else self.recorder.create(rebuilt(value, elements))
+
 
 def _is_same(a: Any, b: Any) -> bool:
     """Whether two values are the same value of one tensor, or the same number or string."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.root is b.root and a.name == b.name and a.version == b.version
+        same_memory = a.root is b.root and a.version == b.version
+        return same_memory and a.name == b.name and a.dtype == b.dtype
     return type(a) is type(b) and isinstance(a, int | float | Symbol | str) and a == b
 
 
@@ -169,8 +259,9 @@ class _Branch(Join):
     def __init__(self, recorder: Calls, sides: Sequence[Region]) -> None:
         super().__init__(recorder)
         self.sides = sides
-        # the values after the node and in both sides, by the names in these
-        self.found: dict[tuple[str, ...], tuple[Any, list[Any]]] = {}
+        self.slots: dict[
+            tuple[Any, ...], Slot
+        ] = {}  # by the names of the values in both sides, and their memory
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
         """Return the only value of two sides, or an Unknown if both give values."""
@@ -181,8 +272,8 @@ class _Branch(Join):
         kinds = " and a ".join(sorted({type(a).__name__, type(b).__name__}))
         return Unknown(f"the sides of a branch that depends on a tensor give different values: a {kinds}")
 
-    def leaf(self, path: Path, a: Any, b: Any) -> Any:
-        """Return the value that is a if the first side ran and b if the second did.
+    def slot(self, path: Path, a: Any, b: Any) -> Slot:
+        """Return the slot of a if the first side ran and b if the second did.
 
         The code uses an UNINITIALIZED value only after the other side; it becomes 0, of the same signature.
         """
@@ -197,10 +288,9 @@ class _Branch(Join):
         kinds = [dtype_of(value) for value in pair if not isinstance(value, Tensor)]
         kind = np.result_type(*kinds) if kinds else None
         names = tuple(self.inside(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
-        if names not in self.found:
-            made = Tensor("", pair[0].dtype, UnknownShape()) if kind is None else Symbol("", kind)
-            self.found[names] = made, pair
-        return self.found[names][0]
+        pairs = zip(self.sides, pair, strict=True)
+        memory = [Identity(side.root(value)) for side, value in pairs if isinstance(value, Tensor)]
+        return self.slots.setdefault((*names, *memory), Slot(*pair, kind))
 
     def finish(self, condition: Tensor | Symbol) -> None:
         """Add the If node, and give variables, attributes and tensors their values after it."""
@@ -211,32 +301,23 @@ class _Branch(Join):
             values = (side[key][1] if key in side else change.value for side in (first, second))
             joined.append((change, self.join((key,), *values)))
         self._add_node(condition)
-        for change, value in joined:
-            if isinstance(value, Unknown) and change.key is None:
-                raise ArgumentError(value.reason)
-            change.repeat(self.recorder, value)
+        self.repeat(joined, self.slots.values())
 
     def _add_node(self, condition: Tensor | Symbol) -> None:
         """Add the node, if its sides have outputs or checks."""
         graphs = [side.graph for side in self.sides]
-        if not self.found and not any(graph.without_unused().nodes for graph in graphs):
+        if not self.slots and not any(graph.without_unused().nodes for graph in graphs):
             return
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
         for place, graph in enumerate(graphs):
-            graph.outputs = tuple(pair[place] for pair in self.found)
+            graph.outputs = tuple(names[place] for names in self.slots)
             graph.inputs = [Input(name) for name in captured]
         inputs = [self.recorder.named(condition), *captured]
         outer = self.recorder.graph
-        names = outer.add_all("If", inputs, len(self.found), then_branch=graphs[0], else_branch=graphs[1])
-        given = list(zip(*(pair for _, pair in self.found.values()), strict=True))  # by each side
-        for name, (inner, (made, pair)) in zip(names, self.found.items(), strict=True):
-            known = (graph.known(each) for graph, each in zip(graphs, inner, strict=True))
-            found = outer.values[name] = outer.unknown(outer.common(*known))
-            vars(made)["name"] = name
-            if isinstance(made, Tensor):
-                if found is not None:
-                    vars(made).update(vars(self.recorder.tensor(name)))
-                made.is_ambiguous = any(
-                    value.is_ambiguous or side.is_shared(value, values)
-                    for side, value, values in zip(self.sides, pair, given, strict=True)
-                )
+        names = outer.add_all("If", inputs, len(self.slots), then_branch=graphs[0], else_branch=graphs[1])
+        for name, (inner, slot) in zip(names, self.slots.items(), strict=True):
+            known = (graph.known(each) for graph, each in zip(graphs, inner, strict=False))
+            outer.values[name] = outer.unknown(outer.common(*known))
+            pairs = [(each.a, each.b) for each in self.slots.values()]
+            ends = zip(self.sides, (slot.a, slot.b), zip(*pairs, strict=True), strict=True)
+            slot.result = self.result(slot, name, list(ends))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ....core import budget
@@ -19,9 +19,6 @@ KINDS = re.sub(
     lambda byte: b"w" if byte[1] else b" " if byte[2] else b"o",
     bytes(range(256)),
 )
-# x.a = y, or a call of an operator such as add_; the names of others, such as __is__, end otherwise
-CHANGES = re.compile(r"\.\s*\w+\s*=(?!=)"), re.compile(r"_(?<=[^\W_]_)\s*\(")
-LEAVES = {ast.Name, ast.Constant, ast.Load, ast.Store}  # nodes of a syntax tree that contain no others
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +76,6 @@ class Code:
         """Whether the archive has the file of a class, which may be invalid."""
         return bool(self._source(path.rpartition(".")[0]))
 
-    def may_change(self, classes: Iterable[str]) -> bool:
-        """Whether the files of classes may assign to an attribute, or compute in place."""
-        modules = {path.rpartition(".")[0] for path in classes}
-        return any(change.search(self._source(module)) for module in modules for change in CHANGES)
-
     def _source(self, module: str) -> str:
         if module not in self._sources:
             self._sources[module] = self.read(_file(module))
@@ -118,21 +110,6 @@ def _class(path: str, file: str, node: ast.ClassDef) -> Class:
     methods = {n.name: Function(file, n.name, n) for n in node.body if isinstance(n, ast.FunctionDef)}
     declared = [n for n in node.body if isinstance(n, ast.AnnAssign)]
     return Class(path, base, methods, {n.target.id: n for n in declared if isinstance(n.target, ast.Name)})
-
-
-def calls_of_attributes(statement: ast.stmt) -> list[tuple[ast.Attribute, list[ast.expr]]]:
-    """Return the calls of attributes in a statement, such as torch.add(x, y), and their arguments."""
-    found, nodes = [], list[ast.AST]([statement])
-    for node in nodes:  # the loop body appends to the nodes
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            found.append((node.func, node.args))
-        for value in vars(node).values():
-            if isinstance(value, list):
-                nodes += [item for item in value if isinstance(item, ast.AST) and type(item) not in LEAVES]
-            elif isinstance(value, ast.AST) and type(value) not in LEAVES:
-                nodes.append(value)
-    budget.spend(2 * budget.STEP * len(nodes))
-    return found
 
 
 def annotation(node: ast.expr | None) -> tuple[str, list[ast.expr]]:

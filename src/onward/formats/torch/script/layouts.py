@@ -39,9 +39,19 @@ def copies(graph: Recording, x: Tensor, value: str, all_out_of_order: bool) -> C
         with _deciding(graph):  # the strides of axes of size 1 do not matter
             here, after = ([1 if n == 1 else n for n in x] for x in (view.shape, Signature.of(known).shape))
             view = view.with_axes(here, view.strides)
-            return not view.is_contiguous() and (all_out_of_order or view.reshaped(*after) is None)
+            return not _is_in_order(view) and (all_out_of_order or view.reshaped(*after) is None)
 
     return is_copy
+
+
+def _is_in_order(view: View) -> bool:
+    """Whether a view is contiguous for the sizes that decide."""
+    expected: Any = 1
+    for size, stride in zip(view.shape[::-1], view.strides[::-1], strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected = expected * size
+    return True
 
 
 def _now(graph: Recording, x: Tensor) -> Layout:
@@ -114,14 +124,14 @@ def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | No
         (view for view in whole if all(map(are_same, view.shape, shape))), whole[0] if whole else None
     )
     if first is None:
-        return _unknown
+        return unknown
     order = _order(graph, first)
     dense = View.contiguous(0, 0, tuple(shape[axis] for axis in order))
     view = dense.permuted(*map(order.index, range(len(order))))
     return None if order == sorted(order) else lambda: view
 
 
-def _unknown() -> None:
+def unknown() -> None:
     """Return None, the layout of a tensor whose layout is not known."""
 
 

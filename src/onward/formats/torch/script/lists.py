@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.structure import leaves
 from ..aten.registry import Symbol, Tensor
+from . import layouts
 from .values import Unknown, mapped, rebuilt
 
 if TYPE_CHECKING:
@@ -131,7 +132,19 @@ def segment_of(calls: Calls, elements: Sequence[Any], operator: str = "stack") -
     else:
         raise ArgumentError(f"an element of a list is a {type(first).__name__}, whose place is not known")
     is_number = first.is_number if isinstance(first, Column) else not isinstance(first, Tensor)
-    return Segment(Column(calls.call(operator, tensors, 0) if operator else tensors[0], is_number))
+    if not operator:
+        return Segment(Column(tensors[0], is_number))
+    tensor = calls.call(operator, tensors, 0)
+    mark(tensor, [(each, [each.root]) for each in tensors])
+    return Segment(Column(tensor, is_number))
+
+
+def mark(tensor: Tensor, elements: Iterable[tuple[Tensor, Iterable[Tensor]]]) -> None:
+    """Mark a tensor as elements of a list that have memory of their own, or that of other tensors."""
+    for element, others in elements:
+        tensor.aliases += [(other, other.version) for other in others]
+        tensor.layout = tensor.layout if element.is_in_order else layouts.unknown
+    tensor.is_ambiguous = bool(tensor.aliases)
 
 
 def flat(calls: Calls, x: Tensor, prepended: int, appended: int) -> Tensor:
@@ -210,19 +223,24 @@ def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
             moved = calls.call("movedim", value.first, 0, axis)
             value = calls.call("flatten", moved, axis, axis + 1)
         parts.append(value)
-    return parts[0] if len(parts) == 1 else calls.call("cat", parts, dim)
+    return _copied(calls, parts[0]) if len(parts) == 1 else calls.call("cat", parts, dim)
 
 
 def _stack(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
     stacked = whole(calls, values).first
-    return calls.call("movedim", stacked, 0, dim % stacked.rank)
+    return _copied(calls, calls.call("movedim", stacked, 0, dim % stacked.rank))
+
+
+def _copied(calls: Calls, x: Tensor) -> Tensor:
+    """Return a tensor as one of memory of its own, in C order."""
+    return calls.tensor(calls.named(x), x.dtype.kind == "c")
 
 
 def _tensor(calls: Calls, values: list[Any], dtype: Any = None, **options: Any) -> Any:
     stacked = whole(calls, values).first
     if dtype is None and stacked.dtype == np.float64:
         dtype = 6  # the default
-    return stacked if dtype is None else calls.operate("to", stacked, dtype=dtype)
+    return _copied(calls, stacked) if dtype is None else calls.operate("to", stacked, dtype=dtype)
 
 
 SHARED = {"append", "add", "add_", "extend", "copy", "clear"}  # the same for other lists

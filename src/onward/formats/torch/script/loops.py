@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ....core import budget
+from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ....graph.patterns import Matcher
 from ....graph.size import Size
 from ....graph.structure import leaves
 from ..aten.registry import Symbol, Tensor
-from . import lists
-from .branches import Join, Path, record_region
+from . import layouts, lists
+from .branches import Join, Path, Slot, record_region
 from .calls import dtype_of
 from .lists import HIDDEN, Segment
 from .recorder import Change, Key
 from .recording import UNKNOWN, Known, declaration, is_like
-from .values import MISSING, UNINITIALIZED, Unknown, items, rebuilt
+from .values import MISSING, UNINITIALIZED, Unknown
 
 if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
@@ -73,16 +74,24 @@ def _record_after_first(interpreter: Interpreter, node: Loop, local: Environment
         raise ArgumentError("the number of iterations depends on the value of a tensor")
 
 
-@dataclass
-class Carried:
-    """A value that an iteration takes from the one before."""
+@dataclass(eq=False)
+class Carried(Slot):
+    """A tensor or number that an iteration, which gets `a` under a name, leaves to the next one as `b`."""
 
-    initial: Any  # a tensor, a number, or UNINITIALIZED
-    known: Signature | None
-    dtype: Any = None  # that of a number
+    known: Any = None  # the signature
     name: str = ""  # in the body, at the start of an iteration
-    end: Any = None  # at its end
-    output: str = ""  # the name of this
+    output: str = ""  # the name of `b`
+    older: dict[Identity, Tensor] = field(default_factory=dict)  # of which it may be a view
+    is_in_order: bool = True
+
+
+@dataclass(eq=False)
+class Grown(Slot):
+    """A list to which iterations add elements before or after those that it has."""
+
+    before: list[Any] = field(default_factory=list)
+    after: list[Any] = field(default_factory=list)
+    columns: Any = None  # a segment of the body with what an iteration adds
 
 
 class _Loop(Join):
@@ -95,10 +104,8 @@ class _Loop(Join):
         self.interpreter, self.node, self.local = interpreter, node, local
         self.number, self.start = number, start  # start: the iterations before
         self.carried: dict[Path, Carried] = {}
-        self.grown: dict[Path, None] = {}  # lists to which the body appends
-        self.added: dict[Path, tuple[list[Any], list[Any]]] = {}  # what it adds at both ends of these
-        self.done: set[Path] = set()  # what the body already takes from the iteration before
-        self.changes: dict[Key, Change] = {}
+        self.grown: dict[Path, Grown] = {}
+        self.joined: dict[Key, tuple[Change, Any]] = {}  # what the body changes, with slots
 
     def record(self) -> None:
         """Add the Loop node and give variables, attributes and containers their values after it."""
@@ -107,7 +114,10 @@ class _Loop(Join):
             self.region = record_region(self.recorder, self._run)
             if self.region.error is not None:
                 raise self.region.error
-            self._compare()
+            for key, (change, value) in self.region.changes.items():
+                before = change.value
+                joined = before if before is MISSING else self.join((key,), before, value)
+                self.joined[key] = change, joined
             if self.is_stable:
                 return self._finish()
         raise ArgumentError("an iteration changes too many values")
@@ -120,9 +130,10 @@ class _Loop(Join):
         self.condition = body.declare("condition", Signature((), np.dtype(np.bool_)))
         for each in self.carried.values():
             each.name = body.declare("carried", each.known)
-        for key, change in self.changes.items():
-            value = change.value
-            change.repeat(self.recorder, self._replaced((key,), value, value, self._opened))
+            each.result = UNINITIALIZED if each.a is UNINITIALIZED else self._opened(each)
+        for each in self.grown.values():
+            each.result = self.recorder.create([HIDDEN])
+        self.repeat(self.joined.values(), self.carried.values())
         if isinstance(self.node, ast.For):
             number: Any = Symbol(self.counter)
             if self.start:
@@ -136,78 +147,61 @@ class _Loop(Join):
                 "Bool", interpreter.evaluate(self.node.test, self.local)
             )
 
-    def _opened(self, path: Path, value: Any) -> Any:
-        """Return the value at the start of an iteration, for a value that iterations change."""
-        if path in self.grown:
-            return self.recorder.create([HIDDEN])
-        if value is UNINITIALIZED:
-            return value
-        name, dtype = self.carried[path].name, self.carried[path].dtype
-        if isinstance(value, Tensor):
-            return replace(self.recorder.tensor(name), is_ambiguous=True)
-        return Symbol(name, dtype)
-
-    def _replaced(self, path: Path, entry: Any, template: Any, new: Callable[[Path, Any], Any]) -> Any:
-        """Replace the values inside a value that iterations change; `template` has its structure."""
-        if path in self.done:
-            return new(path, entry)
-        if template is UNINITIALIZED or not any(other[: len(path)] == path for other in self.done):
-            return entry
-        elements = [
-            self._replaced((*path, key), entry if entry is UNINITIALIZED else entry[key], after, new)
-            for key, after in items(template)
-        ]
-        return self.recorder.create(rebuilt(template, elements))
+    def _opened(self, carried: Carried) -> Any:
+        """Return a value at the start of an iteration."""
+        if carried.dtype is not None:
+            return Symbol(carried.name, carried.dtype)
+        tensor = self.recorder.tensor(carried.name, carried.is_complex)
+        tensor.is_ambiguous, tensor.aliases = True, [(other, 0) for other in carried.older.values()]
+        tensor.layout = None if carried.is_in_order else layouts.unknown
+        return tensor
 
     # what the body changed
 
-    def _compare(self) -> None:
-        """Compare the values after an iteration with those before; note what later iterations take over."""
-        for key, (change, value) in self.region.changes.items():
-            self.changes.setdefault(key, change)
-            if change.value is not MISSING:
-                self.join((key,), change.value, value)
-        self.done = {*self.carried, *self.grown}
-
     def join(self, path: Path, a: Any, b: Any) -> Any:
-        """Note that an iteration takes over a value or, if that is known, its value after the iteration."""
-        if path not in self.done:
-            return super().join(path, a, b)
-        if path in self.grown:
-            self.added[path] = _added(b)
+        """Return the value before the loop, with slots for what iterations take over or add."""
+        if path in self.carried:
+            self._carry(self.carried[path], b)
+        elif path in self.grown:
+            self.grown[path].before, self.grown[path].after = _added(b)
         else:
-            self.carried[path].end = b
-            self.carried[path].output = self._output(self.carried[path])
-        return a
+            return super().join(path, a, b)
+        return self.carried.get(path) or self.grown[path]
 
-    def leaf(self, path: Path, a: Any, b: Any) -> None:
+    def slot(self, path: Path, a: Any, b: Any) -> Slot:
         """Carry a tensor or number."""
         self.is_stable = False
         dtype = None if isinstance(b, Tensor) else dtype_of(b if a is UNINITIALIZED else a)
         known = dtype and Signature((), dtype)
         if isinstance(a, Tensor):
             known = self.recorder.graph.signature(self.recorder.named(a))
-        self.carried[path] = Carried(a, known, dtype)
+        is_in_order = not isinstance(a, Tensor) or a.is_in_order
+        older = [a.root, *(other for other, _ in a.root.aliases)] if isinstance(a, Tensor) else []
+        found = {Identity(each): each for each in older}
+        self.carried[path] = Carried(a, b, dtype, known=known, is_in_order=is_in_order, older=found)
+        return self.carried[path]
 
-    def unlike(self, path: Path, a: Any, b: Any) -> None:
-        """Note that a list grows. Raises UnlikeError for other values."""
+    def unlike(self, path: Path, a: Any, b: Any) -> Any:
+        """Let a list grow. Raises UnlikeError for other values."""
+        if isinstance(b, Unknown) and a is UNINITIALIZED:
+            return a
         if isinstance(b, Unknown):
-            if a is not UNINITIALIZED:
-                raise UnlikeError(b.reason)
-        elif isinstance(a, list) and isinstance(b, list) and _grows(a, b):
-            self.grown[path] = None
+            raise UnlikeError(b.reason)
+        if isinstance(a, list) and isinstance(b, list) and _grows(a, b):
+            self.grown[path] = Grown(a, b)
             self.is_stable = False
-        else:
-            kinds = f"a {type(a).__name__} becomes a {type(b).__name__}"
-            raise UnlikeError(f"an iteration changes the type or the length of a value: {kinds}")
+            return self.grown[path]
+        kinds = f"a {type(a).__name__} becomes a {type(b).__name__}"
+        raise UnlikeError(f"an iteration changes the type or the length of a value: {kinds}")
 
-    def _output(self, carried: Carried) -> str:
-        """Return the name in the body of the value that the next iteration takes over."""
-        if isinstance(carried.end, Unknown):
-            raise UnlikeError(carried.end.reason)
-        name = self.inside(self.region, carried.end, carried.dtype)
+    def _carry(self, carried: Carried, end: Any) -> None:
+        """Note the value that the next iteration takes over."""
+        if isinstance(end, Unknown):
+            raise UnlikeError(end.reason)
+        carried.b = end
+        carried.output = name = self.inside(self.region, end, carried.dtype)
         known = self.region.graph.signature(name)
-        if carried.initial is UNINITIALIZED:
+        if carried.a is UNINITIALIZED:
             carried.known = known
         elif carried.dtype is None:
             joined = self.region.graph.common(carried.known, known)
@@ -215,7 +209,12 @@ class _Loop(Join):
                 if not self.start:
                     raise UnlikeError("an iteration changes the shape or the dtype of a tensor")
                 carried.known, self.is_stable = joined, False
-        return name
+        if carried.dtype is None:
+            older = {key: each for key, each in self.region.older(end).items() if self.region.writes(each)}
+            if not (carried.older.keys() >= older.keys() and carried.is_in_order <= end.is_in_order):
+                self.is_stable = False
+            carried.older |= older
+            carried.is_in_order &= end.is_in_order
 
     # the node
 
@@ -225,49 +224,45 @@ class _Loop(Join):
         is_for = isinstance(self.node, ast.For)
         number = self.recorder.named(self.number if is_for else self.recorder.operate("Bool", self.number))
         written = self._written() if is_for and not self.start else {}
-        carried = {path: each for path, each in self.carried.items() if path not in written}
-        segments = {path: self._segment(before or after) for path, (before, after) in self.added.items()}
-        columns = [column.tensor.name for segment in segments.values() for column in leaves(segment.value)]
-        columns += [name for name, _ in written.values()]
-        body.outputs = (
-            self.inside(self.region, self.again),
-            *(each.output for each in carried.values()),
-            *columns,
-        )
+        carried = [each for path, each in self.carried.items() if path not in written]
+        for each in self.grown.values():
+            each.columns = self._segment(each.before or each.after)
+        grown = [column.tensor.name for each in self.grown.values() for column in leaves(each.columns.value)]
+        stacked = [*grown, *(name for name, _ in written.values())]
+        body.outputs = self.inside(self.region, self.again), *(each.output for each in carried), *stacked
         body.declared_outputs = tuple(declaration(name, body.known(name)) for name in body.outputs)
-        own = [self.counter, self.condition, *(each.name for each in carried.values())]
+        own = [self.counter, self.condition, *(each.name for each in carried)]
         body.inputs = [declaration(name, body.known(name)) for name in (*own, *body.captured)]
         inputs = [number, ""] if is_for else ["", number]
-        inputs += [*map(self._initial, carried.values()), *body.captured]
-        count = len(carried) + len(columns)
+        inputs += [*map(self._initial, carried), *body.captured]
+        count = len(carried) + len(stacked)
         names = outer.add_all("Loop", inputs, count, body=body.without_unused(), captured=len(body.captured))
         made = iter(names)
-        results = {path: self._result(each, next(made)) for path, each in carried.items()}
+        ends = [each.b for each in self.carried.values()]
+        for each in carried:
+            name = next(made)
+            outer.values[name] = outer.unknown(each.known)
+            each.result = self.result(each, name, [(self.region, each.b, ends)])
         rounds = outer.known(number) if is_for else None
-        for path, segment in segments.items():
-            before, after = map(len, self.added[path])
-            stacked = segment.moved(lambda x: self._scanned(next(made), x.name, rounds))
-            results[path] = stacked.moved(lambda x: lists.flat(self.recorder, x, before, after))  # noqa: B023
+        for each in self.grown.values():
+            self._grow(each, made, rounds)
         for path, (name, axis) in written.items():
-            results[path] = self._rewritten(path, self._scanned(next(made), name, rounds), axis)
+            steps = self._scanned(next(made), name, rounds, self.carried[path].is_complex)
+            self.carried[path].result = self._rewritten(path, steps, axis)
+        self.repeat([self.joined[key] for key in self.region.changes], carried)
 
-        def final(path: Path, entry: Any) -> Any:
-            found = results[path]
-            if path not in self.grown:
-                return found
-            return self.recorder.create([found, *entry] if self.added[path][0] else [*entry, found])
+    def _grow(self, grown: Grown, made: Iterator[str], rounds: Known | None) -> None:
+        """Make the list after the last iteration; `made` are the elements of all iterations."""
+        before, after = len(grown.before), len(grown.after)
+        elements = [each for each in leaves(grown.before or grown.after) if isinstance(each, Tensor)]
 
-        for key, (change, value) in self.region.changes.items():
-            change.repeat(self.recorder, self._replaced((key,), change.value, value, final))
+        def added(x: Tensor) -> Tensor:
+            found = self._scanned(next(made), x.name, rounds, x.dtype.kind == "c")
+            lists.mark(found, [(each, self.region.older(each).values()) for each in elements])
+            return lists.flat(self.recorder, found, before, after)
 
-    def _result(self, carried: Carried, name: str) -> Any:
-        """Return a carried value after the last iteration."""
-        graph = self.recorder.graph
-        graph.values[name] = graph.unknown(carried.known)
-        if carried.dtype is not None:
-            return Symbol(name, carried.dtype)
-        is_shared = self.region.is_shared(carried.end, (each.end for each in self.carried.values()))
-        return replace(self.recorder.tensor(name), is_ambiguous=is_shared)
+        segment = grown.columns.moved(added)
+        grown.result = self.recorder.create([segment, *grown.a] if before else [*grown.a, segment])
 
     def _written(self) -> dict[Path, tuple[str, int]]:
         """Return the tensors of which each iteration only writes its own step.
@@ -296,7 +291,7 @@ class _Loop(Join):
 
     def _rewritten(self, path: Path, steps: Tensor, axis: int) -> Tensor:
         """Return a tensor whose first steps along an axis are others."""
-        r, graph, before = self.recorder, self.recorder.graph, self.carried[path].initial
+        r, graph, before = self.recorder, self.recorder.graph, self.carried[path].a
         moved: Tensor = r.call("movedim", steps, 0, axis)
         if is_like(graph.known(moved.name), graph.known(before.name)):
             return moved
@@ -304,13 +299,15 @@ class _Loop(Join):
         return r.call("cat", [moved, rest], axis)  # type: ignore[no-any-return]  # a tensor
 
     def _initial(self, carried: Carried) -> str:
-        if carried.initial is not UNINITIALIZED:
-            return self.recorder.named(carried.initial)
-        assert carried.dtype is not None or carried.known is not None
-        return self.recorder.constant(0, carried.dtype or carried.known.dtype)  # type: ignore[union-attr]
+        if carried.a is not UNINITIALIZED:
+            return self.recorder.named(carried.a)
+        return self.recorder.constant(0, carried.dtype or carried.known.dtype)
 
     def _segment(self, elements: list[Any]) -> Segment:
         """Return what an iteration adds to a list as a segment of the body."""
+        for each in leaves(elements):
+            if isinstance(each, Tensor) and any(map(self.region.writes, self.region.older(each).values())):
+                raise ArgumentError("a list gets views of a tensor that other iterations change")
         with self.recorder.recording(self.region.graph):
             segment = lists.segment_of(self.recorder, elements, "stack" if len(elements) > 1 else "")
         for column in leaves(segment.value):
@@ -319,7 +316,7 @@ class _Loop(Join):
                 raise ArgumentError("the shape of an element of a list depends on the iteration or on values")
         return segment
 
-    def _scanned(self, name: str, inner: str, count: Known | None) -> Tensor:
+    def _scanned(self, name: str, inner: str, count: Known | None, is_complex: bool) -> Tensor:
         """Return what all iterations gave, along the first axis; `inner` is its name in the body."""
         body = self.region.graph
         known = body.known(inner)
@@ -327,7 +324,7 @@ class _Loop(Join):
         rounds = body.axes.unknown(UNKNOWN) if count is None else count.item()  # type: ignore[union-attr]  # an array
         found = Signature((rounds, *known.shape), Signature.of(known).dtype)
         self.recorder.graph.values[name] = found
-        return self.recorder.tensor(name)
+        return self.recorder.tensor(name, is_complex)
 
 
 def _grows(entry: Sequence[Any], value: Sequence[Any]) -> bool:

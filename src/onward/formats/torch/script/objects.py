@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from copy import copy
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,21 @@ from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import AnyArray
 from ..archive import Archive, View
-from ..aten.registry import Tensor
+from ..aten import operators  # noqa: F401 - registers them
+from ..aten.registry import VIEWS, Tensor
 from ..aten.schemas import in_place
 from ..unpickle import Global, PickledObject
-from .code import Code, calls_of_attributes
+from .code import Code, Function, dotted
+from .operators import CHANGES, CONTAINERS
 from .recorder import Recorder
-from .values import Object, Unknown
+from .values import Object, Unknown, items
 
 MAX_DEPTH = 64
+Path = tuple[str, ...]
+Paths = dict[Path, None]  # an ordered set
+ELEMENT = "[]"  # in a path, the elements of a list, tuple or dict
+# the operators and functions whose results may be or show an argument
+SHARING = {key.partition(".")[0] for key in VIEWS} | {"annotate", "unchecked_cast"}
 LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "tensor", "double", "bool")}
 QUANTIZED = "__torch__.torch.classes.rnn.", "__torch__.torch.classes.quantized."
 
@@ -110,68 +118,134 @@ class Loader:
         return name
 
 
-Value = tuple[Any, tuple[str, ...]]  # an attribute and its path
-NOTHING: Value = None, ()
+class Search:
+    """Finds the attributes that a call of a method may change, by following them through the code.
 
-
-def carried(module: Object, method: str) -> list[tuple[str, ...]]:
-    """Return the paths of the attributes that a call of a method may change.
-
-    Branches that an attribute, such as `training`, rules out are not searched.
+    An expression stands for the paths of the attributes that its value may be, contain or show. Branches that
+    an attribute, such as `training`, rules out are not searched.
     """
-    found: list[tuple[str, ...]] = []
-    visited: set[tuple[Identity, str]] = set()
 
-    def visit(owner: Object, path: tuple[str, ...], method: str) -> None:
-        function = owner.kind.methods.get(method)
-        if function is not None and (Identity(owner), method) not in visited:
-            visited.add((Identity(owner), method))
-            names = [name for name, _, _ in function.parameters][:1]  # usually self
-            search(function.node.body, dict.fromkeys(names, (owner, path)))
+    def __init__(self, code: Code, module: Object, method: Function) -> None:
+        self.code, self.module = code, module
+        self.changed: dict[Path, None] = {}
+        self._results: dict[Any, Paths] = {}  # of functions, by their arguments
+        try:
+            self._call(method, [{(): None}])
+        except RecursionError:
+            raise ArgumentError(f"the code of {method.name} is nested too deeply") from None
 
-    def search(body: Sequence[ast.stmt], values: dict[str, Value]) -> None:
-        """Search statements; `values` are the attributes in variables."""
+    def value(self, path: Path) -> Any:
+        """Return the attribute with a path, or the first one of such elements."""
+        return reduce(_inner, path, self.module)
+
+    def _call(self, function: Function, arguments: Sequence[Paths]) -> Paths:
+        """Search a function, and return what it may return."""
+        key = Identity(function), *map(tuple, arguments)
+        if key not in self._results:
+            result = self._results[key] = {}
+            names = [name for name, *_ in function.parameters]
+            self._run(function.node.body, dict(zip(names, arguments, strict=False)), result)
+        return self._results[key]
+
+    def _run(self, body: Sequence[ast.stmt], values: dict[str, Paths], result: Paths) -> None:
+        """Search statements; variables keep all values that they have had."""
         for statement in body:
-            budget.spend(5 * budget.STEP)
             match statement:
                 case ast.If(test, first, second):
-                    decided, _ = _resolved(test, values)
-                    search(() if decided is False else first, values)
-                    search(() if decided is True else second, values)
-                case ast.For(body=inner) | ast.While(body=inner) | ast.With(body=inner):
-                    search(inner, values)
-                case _:
-                    for function, arguments in calls_of_attributes(statement):
-                        follow(function, arguments, values)
-            match statement:
-                case ast.Assign([ast.Attribute(target, name)]):
-                    owner, path = _resolved(target, values)
-                    found.extend([(*path, name)] if isinstance(owner, Object) else [])
-                case ast.Assign([ast.Name(name)], value):
-                    values[name] = _resolved(value, values)
+                    flags = [self.value(path) for path in self._paths(test, values)]
+                    self._run(() if flags == [False] else first, values, result)
+                    self._run(() if flags == [True] else second, values, result)
+                case ast.For(_, test, inner) | ast.While(test, inner):
+                    for _ in range(2):  # the second iteration gets what the first one assigned
+                        self._paths(test, values)
+                        self._run(inner, values, result)
+                case ast.With(_, inner):
+                    self._run(inner, values, result)
+                case ast.Return(ast.expr() as value):
+                    result |= self._paths(value, values)
+                case ast.Assign([target], value):
+                    self._assign(target, self._paths(value, values), values)
+                case ast.Expr(value):
+                    self._paths(value, values)
 
-    def follow(function: ast.Attribute, arguments: Sequence[ast.expr], values: dict[str, Value]) -> None:
-        owner, path = _resolved(function.value, values)
-        if isinstance(owner, Object):
-            visit(owner, path, function.attr)
-        if in_place(function.attr) and arguments:
-            _, changed = _resolved(arguments[0], values)
-            found.extend([changed] if changed else [])
+    def _assign(self, target: ast.expr, found: Paths, values: dict[str, Paths]) -> None:
+        match target:
+            case ast.Name(name):
+                values[name] = {**values.get(name, {}), **found}
+            case ast.Tuple(targets):
+                for each in targets:
+                    self._assign(each, found, values)
+            case ast.Attribute(owner, name):
+                owners = self._paths(owner, values)
+                self.changed |= {(*path, name): None for path in owners if self._is(path, Object)}
 
-    try:
-        visit(module, (), method)
-    except RecursionError:
-        raise ArgumentError(f"the code of {method} is nested too deeply") from None
-    return list(dict.fromkeys(found))
+    def _is(self, path: Path, *kinds: type) -> bool:
+        return isinstance(self.value(path), kinds)
+
+    def _paths(self, node: ast.expr, values: dict[str, Paths]) -> Paths:
+        """Return the attributes that an expression stands for."""
+        budget.spend(2 * budget.STEP)
+        match node:
+            case ast.Name(name):
+                return values.get(name, {})
+            case ast.Attribute(inner, name) | ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
+                found = self._paths(inner, values)
+                owners = [path for path in found if self._is(path, Object)]
+                others = {path: None for path in found if path not in owners}  # of a named tuple
+                return others | {
+                    (*path, name): None for path in owners if name in self.value(path).attributes
+                }
+            case ast.Call():
+                return self._called(node, [self._paths(each, values) for each in node.args], values)
+            case ast.Subscript(inner, place):
+                self._paths(place, values)
+                found = self._paths(inner, values)
+                return self._elements(found) | {path: None for path in found if self._is(path, Tensor)}
+            case ast.Tuple(elements) | ast.List(elements) | ast.Dict(values=elements):
+                found = {}
+                for element in elements:
+                    found |= self._paths(element, values)
+                return found
+        return {}
+
+    def _elements(self, found: Paths) -> Paths:
+        """Return what elements of containers may be."""
+        paths = [(*path, ELEMENT) for path in found if self._is(path, tuple, list, dict)]
+        return {path: None for path in paths if self.value(path) is not None}
+
+    def _called(self, node: ast.Call, arguments: list[Paths], values: dict[str, Paths]) -> Paths:
+        """Return what a call may return; note the attributes that it changes."""
+        path = dotted(node.func)
+        first, name = arguments[0] if arguments else {}, path.rpartition(".")[2]
+        if path.startswith("__torch__."):
+            called = self.code.find(path)
+            return self._call(called, arguments) if isinstance(called, Function) else _union(arguments)
+        if isinstance(node.func, ast.Attribute) and (owners := self._paths(node.func.value, values)):
+            found: Paths = {}
+            for owner in owners:
+                methods = self.value(owner).kind.methods if self._is(owner, Object) else {}
+                if method := methods.get(node.func.attr):
+                    found |= self._call(method, [{owner: None}, *arguments])
+            return found
+        kinds = (*[list, dict] * (name in CHANGES), *[Tensor] * bool(in_place(name)))
+        for each in first:
+            if self._is(each, *kinds):
+                self.changed[each[: each.index(ELEMENT)] if ELEMENT in each else each] = None
+        if in_place(name):
+            return first
+        if name in CHANGES:
+            self._assign(node.args[0], _union(arguments), values)
+        found = self._elements(_union(arguments)) if name in CONTAINERS else {}
+        return found | (_union(arguments) if name in SHARING else {})
 
 
-def _resolved(node: ast.expr, values: dict[str, Value]) -> Value:
-    """Return the attribute that an expression stands for and its path, or NOTHING."""
-    match node:
-        case ast.Name(name):
-            return values.get(name, NOTHING)
-        case ast.Attribute(inner, name) | ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
-            owner, path = _resolved(inner, values)
-            if isinstance(owner, Object) and name in owner.attributes:
-                return owner.attributes[name], (*path, name)
-    return NOTHING
+def _inner(owner: Any, name: str) -> Any:
+    """Return an attribute of an object, or the first element of a container that is no plain value."""
+    if isinstance(owner, Object):
+        return owner.attributes[name]
+    kinds = (Tensor, Object, tuple, list, dict)
+    return next((element for _, element in items(owner) if isinstance(element, kinds)), None)
+
+
+def _union(found: Sequence[Paths]) -> Paths:
+    return {path: None for each in found for path in each}

@@ -21,14 +21,13 @@ from ....graph.structure import Structure as Templates
 from ....graph.structure import names as names_of
 from ...zip import Data
 from ..archive import Archive, read
-from ..aten import operators  # noqa: F401 - registers them
 from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
 from .code import Class, Code, Function
 from .general import general_graph, plain
 from .interpreter import Interpreter
 from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of, without_classes
-from .objects import Loader, carried
+from .objects import Loader, Search
 from .recording import Folded, Known, Recording
 from .values import Object, items, rebuilt
 
@@ -105,8 +104,7 @@ class Program:
     def state(self) -> State:
         """The attributes that calls change; finding them needs all code that a call may run."""
         if self._state is None:
-            may_change = self.code.may_change(self.loader.classes)
-            changed = carried(self.module, self.function.name) if may_change else ()
+            changed = Search(self.code, self.module, self.function).changed
             paths, initial, numbers = {".".join(path): path for path in changed}, {}, set()
             for name, (owner, key) in _places(self.module, paths).items():
                 value = owner.get(key)

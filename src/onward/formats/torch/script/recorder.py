@@ -26,6 +26,7 @@ from .recording import Recording
 from .values import MISSING, Object, Unknown, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
+STALE = "the code reads a tensor that may be a view of one that it changed"
 Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
@@ -137,6 +138,8 @@ class Recorder(Translator):
 
     def read(self, x: Tensor) -> Tensor:
         """Return the tensor with its current value."""
+        if any(other.version != version for other, version in x.root.aliases):
+            raise ArgumentError(STALE)
         if x.version != x.root.version:
             self.change(x)
         return super().read(x)
@@ -218,6 +221,11 @@ class Recorder(Translator):
                 return int(count)
         raise ArgumentError("the number of slices depends on the values of the inputs")
 
+    def in_memory_of(self, x: str, value: str) -> Tensor:
+        tensor = self.tensor(value)
+        tensor.layout = layouts.moved(self.graph, self.tensor(x), value)
+        return tensor
+
     def moved(self, x: Tensor, value: str) -> Any:
         return layouts.moved(self.graph, x, value)
 
@@ -244,7 +252,7 @@ class Recorder(Translator):
         def output(each: Any) -> Any:
             value = self.tensor(each, is_complex) if isinstance(each, str) else each
             is_new = isinstance(value, Tensor) and value.base is None and value is not first
-            if is_new and any(x.layout for x in tensors):
+            if is_new and value.layout is None and any(x.layout for x in tensors):
                 value.layout = layouts.like(self.graph, tensors, value.name)
             return missing if value is None and outputs(key) > 1 else value
 
