@@ -114,3 +114,38 @@ def test_arrays_of_any_memory_and_byte_order_and_of_bfloat16_are_the_same_number
             y = onward.load(path)(kinds[rng.integers(len(kinds))])
             assert y.dtype == np.float32
             np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+# Functions of x (4, 6), through complex numbers that branches and loops pass on.
+COMPLEX = {
+    "branch": "if bool(x.sum() > 0):\n        z = z * 2\n    else:\n        z = z + z",
+    "side": "if bool(x.sum() > 0):\n        z = z * 2",
+    "loop": "for i in range(x.size(0)):\n        z = z * 2",
+    "list": "zs = [z]\n    for i in range(x.size(0)):\n        zs.append(z * i)\n    z = torch.stack(zs)[2]",
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_numbers_pass_branches_and_loops(name: str, tmp_path: Path) -> None:
+    script = type("Code", (torch.jit.ScriptModule,), {})()
+    script.define(
+        f"def forward(self, x):\n    z = torch.fft.fft(x)\n    {COMPLEX[name]}\n    return z.abs(), z.real\n"
+    )
+    script.save(str(tmp_path / "model.pt"))
+    model = onward.load(tmp_path / "model.pt")
+    for sign in (1, -1):
+        x = sign * torch.rand(4, 6)
+        for actual, expected in zip(model(x.numpy()), script(x), strict=True):
+            assert actual.shape == expected.shape
+            np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_that_are_complex_on_one_side_alone_are_not_taken_for_real_ones(tmp_path: Path) -> None:
+    script = type("Code", (torch.jit.ScriptModule,), {})()
+    script.define(
+        "def forward(self, x):\n    z = torch.fft.fft(x)\n"
+        "    if bool(x.sum() > 0):\n        z = torch.view_as_real(z)\n    return torch.real(z) * 2\n"
+    )
+    script.save(str(tmp_path / "model.pt"))
+    with pytest.raises(onward.errors.ArgumentError, match="complex on one side"):
+        onward.load(tmp_path / "model.pt")(np.ones((4, 6), np.float32))

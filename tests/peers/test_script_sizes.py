@@ -11,7 +11,7 @@ from support.torch_modules import Packed
 from torch import Tensor, nn
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, OnwardError
 from onward.formats.torch.script.program import Program
 from onward.model import Model
 
@@ -331,3 +331,35 @@ def test_packed_sequences_are_padded_to_the_steps_that_the_code_asks_for(seed: i
             for y, expected in zip(loaded(x.numpy(), lengths.numpy()), module(x, lengths), strict=True):
                 np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
                 assert y.shape == expected.shape
+
+
+class Pyramid(nn.Module):
+    """Joins pairs of steps, as listeners of speech recognizers do, perhaps without a last odd one."""
+
+    def __init__(self, cuts: bool) -> None:
+        super().__init__()
+        self.cuts, self.rnn = cuts, nn.GRU(6, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, f = x.size(0), x.size(1), x.size(2)
+        if self.cuts:
+            x = x[:, : t // 2 * 2]
+        y: Tensor = self.rnn(x.reshape(b, t // 2, 2 * f))[0]
+        return y
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+@torch.no_grad()
+def test_joined_steps_are_one_graph_for_all_lengths(cuts: bool, tmp_path: Path) -> None:
+    script = torch.jit.script(Pyramid(cuts).eval())
+    script.save(tmp_path / "model.pt")
+    onward.load(tmp_path / "model.pt").save(tmp_path / "model.safetensors")
+    for path in ("model.pt", "model.safetensors"):
+        model = onward.load(tmp_path / path)
+        for rows, length in ((2, 6), (1, 2), (3, 44), (2, 7), (1, 13)):
+            x = torch.randn(rows, length, 3)
+            if length % 2 and not cuts:
+                with pytest.raises(OnwardError, match=r"cannot be reshaped|elements"):
+                    model(x.numpy())
+            else:
+                np.testing.assert_allclose(model(x.numpy()), script(x).numpy(), rtol=0, atol=1e-5)

@@ -37,11 +37,6 @@ def diagonal_(t: Translator, self: Tensor, offset: int = 0, dim1: int = 0, dim2:
     return t.add("Transpose", found, perm=[*range(1, self.rank - 1), 0])
 
 
-@aten("linalg_diagonal")
-def linalg_diagonal(t: Translator, A: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> str:
-    return diagonal_(t, A, offset, dim1, dim2)
-
-
 @aten("diag_embed")
 def diag_embed(t: Translator, self: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> str:
     """Matrices whose diagonals are the last axis."""
@@ -63,12 +58,6 @@ def diagflat(t: Translator, self: Tensor, offset: int = 0) -> str:
     return diag_embed(t, flat, offset)
 
 
-@aten("diag")
-def diag(t: Translator, self: Tensor, diagonal: int = 0) -> str:
-    """The diagonal of a matrix, or the matrix with a diagonal."""
-    return str(diagonal_(t, self, diagonal)) if self.rank == 2 else diagflat(t, self, diagonal)
-
-
 def triangle(t: Translator, self: Tensor, diagonal: int = 0, *, upper: int) -> str:
     """The upper or lower triangle of matrices."""
     x = t.cast(self, np.int32 if self.dtype == BOOL else self.dtype)
@@ -79,6 +68,9 @@ def triangle(t: Translator, self: Tensor, diagonal: int = 0, *, upper: int) -> s
 define({
     "diagonal_scatter": lambda t, self, src, offset=0, dim1=0, dim2=1: (
         _put_diagonal(t, self, t.add("Identity", src), offset, dim1, dim2)),
+    "linalg_diagonal": lambda t, A, offset, dim1, dim2: diagonal_(t, A, offset, dim1, dim2),
+    "diag": lambda t, self, diagonal: (
+        diagonal_(t, self, diagonal) if self.rank == 2 else diagflat(t, self, diagonal)),
     "tril": functools.partial(triangle, upper=0),
     "triu": functools.partial(triangle, upper=1),
 })  # fmt: skip

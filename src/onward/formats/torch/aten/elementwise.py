@@ -228,14 +228,12 @@ def clamp(
     return str(x if bounds[1] is None else t.add("Min", x, bounds[1]))
 
 
-@aten("clamp_min clamp_min.Tensor")
-def clamp_min(t: Translator, self: Tensor, min: Any) -> str:
-    return clamp(t, self, min)
-
-
-@aten("clamp_max clamp_max.Tensor")
-def clamp_max(t: Translator, self: Tensor, max: Any) -> str:
-    return clamp(t, self, None, max)
+define(
+    {
+        "clamp_min clamp_min.Tensor": lambda t, self, min: clamp(t, self, min),
+        "clamp_max clamp_max.Tensor": lambda t, self, max: clamp(t, self, None, max),
+    }
+)
 
 
 @aten("masked_fill.Scalar masked_fill.Tensor")

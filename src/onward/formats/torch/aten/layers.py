@@ -25,9 +25,7 @@ def linear(t: Translator, input: Tensor | str, weight: Tensor | str, bias: Any =
     return product if bias is None else t.add("Add", product, bias)
 
 
-@aten("matmul linalg_matmul")
-def matmul(t: Translator, self: Tensor, other: Tensor) -> str:
-    return t.add("MatMul", self, other)
+aten("matmul linalg_matmul")(lambda t, self, other: t.add("MatMul", self, other))
 
 
 def _product(t: Translator, a: Tensor, b: Tensor, *ranks: int) -> str:

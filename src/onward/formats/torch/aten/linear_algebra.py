@@ -143,11 +143,6 @@ def matrix_norm(
     return (y if keepdim else y.apply("Squeeze", places)).name
 
 
-@aten("nuclear_norm nuclear_norm.dim")
-def nuclear_norm(t: Translator, self: Tensor, dim: Sequence[int] = (-2, -1), keepdim: bool = False) -> str:
-    return matrix_norm(t, self, "nuc", dim, keepdim)
-
-
 @aten("linalg_norm")
 def norm(
     t: Translator, self: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None
@@ -159,22 +154,21 @@ def norm(
     return vector_norm(t, self, 2 if ord is None else ord, dim, keepdim, dtype)
 
 
-@aten("dist")
-def dist(t: Translator, self: Tensor, other: Tensor, p: float = 2) -> str:
-    return p_norm(_difference(t, self, other), p, range(max(self.rank, other.rank))).name
-
-
 def _difference(t: Translator, a: Tensor, b: Tensor) -> Expression:
     """Return a - b, computed in the dtype of both, as floats."""
     dtype = promoted(a, b)
     return Expression(t, binary(t, "Sub", a, b), dtype).cast(floating(a, b))
 
 
-@aten("pairwise_distance")
-def pairwise_distance(
-    t: Translator, x1: Tensor, x2: Tensor, p: float = 2, eps: float = 1e-6, keepdim: bool = False
-) -> str:
-    return p_norm(_difference(t, x1, x2) + eps, p, [-1], keepdim).name
+define({
+    "nuclear_norm nuclear_norm.dim": lambda t, self, dim=(-2, -1), keepdim=False: (
+        matrix_norm(t, self, "nuc", dim, keepdim)),
+    "dist": lambda t, self, other, p: (
+        p_norm(_difference(t, self, other), p, range(max(self.rank, other.rank))).name),
+    "pairwise_distance": lambda t, x1, x2, p, eps, keepdim: (
+        p_norm(_difference(t, x1, x2) + eps, p, [-1], keepdim).name),
+    "special_ndtri": lambda t, self: through_numpy(t, "ndtri", t.cast(self, floating(self))),
+})  # fmt: skip
 
 
 @aten("cdist _cdist_forward")
@@ -246,8 +240,3 @@ def kron(t: Translator, self: Tensor, other: Tensor) -> str:
     first = reshaped(t, self, [n for size in a for n in (size, 1)])
     second = reshaped(t, other, [n for size in b for n in (1, size)])
     return reshaped(t, t.add("Mul", first, second), [n * m for n, m in zip(a, b, strict=True)])  # type: ignore[operator]  # integers
-
-
-@aten("special_ndtri")
-def ndtri(t: Translator, self: Tensor) -> str:
-    return str(through_numpy(t, "ndtri", t.cast(self, floating(self))))

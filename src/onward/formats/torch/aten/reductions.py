@@ -190,10 +190,18 @@ def vector_norm(
     return p_norm(expression(t, self, dtype or self.dtype), order, axes_of(self, dim), keepdim).name
 
 
-@aten("softmax.int", "_softmax")
-@lifts_scalars
-def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
-    return t.add("Softmax", t.cast(self, dtype or self.dtype), axis=self.axis(dim))
+def _softmax(operation: str) -> Any:
+    return lifts_scalars(
+        lambda t, self, dim, dtype=None, half_to_float=False: t.add(
+            operation, t.cast(self, dtype or self.dtype), axis=self.axis(dim)
+        )
+    )
+
+
+define({
+    "softmax.int _softmax": _softmax("Softmax"),
+    "log_softmax.int _log_softmax": _softmax("LogSoftmax"),
+})  # fmt: skip
 
 
 @aten("_safe_softmax")
@@ -203,12 +211,6 @@ def safe_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> st
     x = expression(t, self, dtype or self.dtype)
     none = x.reduce("ReduceMax", [self.axis(dim)], True).equals(-math.inf)
     return where(none, 0, x.apply("Softmax", axis=self.axis(dim))).name
-
-
-@aten("log_softmax.int", "_log_softmax")
-@lifts_scalars
-def log_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
-    return t.add("LogSoftmax", t.cast(self, dtype or self.dtype), axis=self.axis(dim))
 
 
 @aten("cosine_similarity")

@@ -56,21 +56,6 @@ def _inverse_reshape(t: Translator, base: Tensor, value: str, *arguments: Any, *
     return reshaped(t, value, t.sizes(base), base.dtype.kind == "c")
 
 
-@aten("view _unsafe_view _reshape_alias", put=_inverse_reshape, takes_complex=True)
-def view(t: Translator, self: Tensor, size: Sizes, stride: Any = None) -> str:
-    return _reshaped(t, self, size)
-
-
-@aten("flatten.using_ints", put=_inverse_reshape, copies=False, takes_complex=True)
-def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
-    return regrouped(t, self, self.axis(start_dim), self.axis(end_dim), [-1])
-
-
-@aten("unflatten.int", put=_inverse_reshape, takes_complex=True)
-def unflatten(t: Translator, self: Tensor, dim: int, sizes: Sizes) -> str:
-    return regrouped(t, self, self.axis(dim), self.axis(dim), sizes)
-
-
 @aten("squeeze.dim squeeze.dims squeeze", put=_inverse_reshape, takes_complex=True)
 def squeeze(t: Translator, self: Tensor, dim: Any = None) -> str:
     dims = range(self.rank) if dim is None else [dim] if isinstance(dim, int) else dim
@@ -159,8 +144,13 @@ def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> 
 define({
     "reshape": lambda t, self, shape: _reshaped(t, self, shape),
     "reshape_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
+    "flatten.using_ints": lambda t, self, start_dim, end_dim: (
+        regrouped(t, self, self.axis(start_dim), self.axis(end_dim), [-1])),
 }, put=_inverse_reshape, copies=False, takes_complex=True)  # fmt: skip
 define({
+    "view _unsafe_view _reshape_alias": lambda t, self, size, stride=None: _reshaped(t, self, size),
+    "unflatten.int": lambda t, self, dim, sizes: (
+        regrouped(t, self, self.axis(dim), self.axis(dim), sizes)),
     "view_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
     "unsqueeze": lambda t, self, dim: t.add("Unsqueeze", self, [dim % (self.rank + 1)]),
 }, put=_inverse_reshape, takes_complex=True)  # fmt: skip

@@ -170,10 +170,6 @@ def _number(kind: type, calls: Calls, value: Any) -> Any:
     return calls.number(value, kind) if isinstance(value, Tensor | Symbol) else checked(kind(value))
 
 
-def _item(calls: Calls, x: Tensor) -> Any:
-    return calls.number(x, lists.kind_of(x))
-
-
 def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: Any) -> Tensor:
     """Make a tensor of a number, or of nested lists of numbers, which may depend on the inputs."""
     if isinstance(value, Tensor | Symbol):
@@ -191,14 +187,6 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
     if dtype is not None or array.dtype.kind == "f":
         array = array.astype(DTYPES[6 if dtype is None else dtype])
     return calls.tensor(calls.constant(array))
-
-
-def _number_to_tensor(calls: Calls, value: Any) -> Tensor:
-    return (
-        _to_tensor(calls, value)
-        if isinstance(value, Tensor | Symbol)
-        else calls.tensor(calls.constant(value))
-    )
 
 
 def _is(calls: Calls, a: Any, b: Any) -> bool:
@@ -256,10 +244,6 @@ def _range_length(calls: Calls, start: Any, end: Any, step: int) -> Any:
     return calls.operate("prim.max", rounded, 0)
 
 
-def _derive_index(calls: Calls, index: Any, start: Any, step: int) -> Any:
-    return calls.operate("add", start, calls.operate("mul", index, step))
-
-
 def _range(calls: Calls, *arguments: Any) -> range | Symbol:
     """Return the numbers of iterations, or how many there are."""
     if len(arguments) == 1 and isinstance(arguments[0], Symbol):
@@ -294,7 +278,10 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "__is__": _is, "__isnot__": lambda calls, a, b: not _is(calls, a, b),
     **dict.fromkeys(("Int", "IntImplicit"), partial(_number, int)),
     **dict.fromkeys(("Float", "FloatImplicit"), partial(_number, float)), "Bool": partial(_number, bool),
-    "prim.NumToTensor": _number_to_tensor, "tensor": _to_tensor, "as_tensor": _to_tensor,
+    "prim.NumToTensor": lambda calls, value: (
+        _to_tensor(calls, value) if isinstance(value, Tensor | Symbol)
+        else calls.tensor(calls.constant(value))),
+    "tensor": _to_tensor, "as_tensor": _to_tensor,
     "format": lambda calls, template, *values: PLAIN["format"](
         template, *("?" if isinstance(value, Symbol) else value for value in values)
     ),
@@ -304,7 +291,9 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "is_scripting": _always(True), "get_autocast_dtype": _always(6),
     "prim.unchecked_unwrap_optional": _same, "prim.unchecked_cast": _same,
     "divmod": lambda calls, a, b: (calls.operate("floordiv", a, b), calls.operate("remainder", a, b)),
-    "__range_length": _range_length, "__derive_index": _derive_index,
+    "__range_length": _range_length,
+    "__derive_index": lambda calls, index, start, step: (
+        calls.operate("add", start, calls.operate("mul", index, step))),
     "__contains__": _contains, **dict.fromkeys(("prim.tolist", "list"), _to_list),
     **dict.fromkeys(("__getitem__", "prim.TupleIndex"), _element),
 }  # fmt: skip
@@ -316,7 +305,8 @@ QUERIES: dict[str, Callable[..., Any]] = {
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",
     "is_complex": lambda calls, x: x.dtype.kind == "c", "prim.abs": lambda calls, x: calls.call("abs", x),
-    "item": _item, "ScalarImplicit": _item, "to": _to,
+    **dict.fromkeys(("item", "ScalarImplicit"), lambda calls, x: calls.number(x, lists.kind_of(x))),
+    "to": _to,
     **dict.fromkeys(("prim.data", "data", "requires_grad_", "pin_memory", "cpu", "cuda"), _same),
     **dict.fromkeys((
         "prim.is_cuda", "prim.requires_grad", "prim.is_quantized", "prim.is_sparse", "prim.is_mkldnn",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HINTS = (211, 2003, 30011)  # of the first axis; the others follow. The first that is long enough is used.
 MAX_LEARNED = 16  # sizes that the code needs
 MAX_SIZE = 1 << 20  # of such an axis
+MAX_JOINED = 64  # steps that become one
 MAX_AXES = 6  # code that takes so many takes any number
 EXAMPLE = 3  # so many axes have the tensor in the error if the code accepts no number
 FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
@@ -309,10 +310,14 @@ def _shorter(axes: Axes, size: Size, hints: Mapping[str, int]) -> tuple[str, str
 
 
 def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
-    """Return the smallest size of an axis for which another size, which grows or falls with it, is 0."""
+    """Return the smallest size of an axis for which another size, which grows or falls with it, is 0.
+
+    If there is none, return the next size after the hint, such as a multiple of the steps that are joined.
+    """
     sign = 1 if evaluated(size, {**hints, axis: MAX_SIZE}) > 0 else -1
     n = 1 + bisect_left(range(1, MAX_SIZE), 0, key=lambda n: sign * evaluated(size, {**hints, axis: n}))
-    return n if evaluated(size, {**hints, axis: n}) == 0 else None
+    found = (n, *range(hints[axis], hints[axis] + MAX_JOINED))
+    return next((n for n in found if evaluated(size, {**hints, axis: n}) == 0), None)
 
 
 def _replaced(layout: Mapping[str, Any], sizes: Mapping[Any, Any]) -> dict[str, Any]:
