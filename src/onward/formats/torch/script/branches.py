@@ -141,9 +141,7 @@ class Slot:
         """Whether the tensors are complex. Raises ArgumentError if only one of them is."""
         kinds = {each.dtype.kind == "c" for each in (self.a, self.b) if isinstance(each, Tensor)}
         if len(kinds) > 1:
-            raise ArgumentError(
-                "a tensor is complex only in some rounds of a loop, or on one side of a branch"
-            )
+            raise ArgumentError("a tensor is complex on one side of a branch or in some rounds alone")
         return True in kinds
 
 
@@ -290,7 +288,7 @@ class _Branch(Join):
         names = tuple(self.inside(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
         pairs = zip(self.sides, pair, strict=True)
         memory = [Identity(side.root(value)) for side, value in pairs if isinstance(value, Tensor)]
-        return self.slots.setdefault((*names, *memory), Slot(*pair, kind))
+        return self.slots.setdefault((*names, *memory), Slot(pair[0], pair[1], kind))
 
     def finish(self, condition: Tensor | Symbol) -> None:
         """Add the If node, and give variables, attributes and tensors their values after it."""

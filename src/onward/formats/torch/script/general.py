@@ -312,12 +312,16 @@ def _shorter(axes: Axes, size: Size, hints: Mapping[str, int]) -> tuple[str, str
 def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
     """Return the smallest size of an axis for which another size, which grows or falls with it, is 0.
 
-    If there is none, return the next size after the hint, such as a multiple of the steps that are joined.
+    If there is none, multiples may be: those of the steps that are joined.
     """
-    sign = 1 if evaluated(size, {**hints, axis: MAX_SIZE}) > 0 else -1
-    n = 1 + bisect_left(range(1, MAX_SIZE), 0, key=lambda n: sign * evaluated(size, {**hints, axis: n}))
-    found = (n, *range(hints[axis], hints[axis] + MAX_JOINED))
-    return next((n for n in found if evaluated(size, {**hints, axis: n}) == 0), None)
+
+    def value(n: int) -> int:
+        return evaluated(size, {**hints, axis: n})
+
+    sign = 1 if value(MAX_SIZE) > 0 else -1
+    n = 1 + bisect_left(range(1, MAX_SIZE), 0, key=lambda n: sign * value(n))
+    multiples = range(hints[axis], hints[axis] + MAX_JOINED)
+    return n if value(n) == 0 else next((n for n in multiples if value(n) == value(2 * n) == 0), None)
 
 
 def _replaced(layout: Mapping[str, Any], sizes: Mapping[Any, Any]) -> dict[str, Any]:

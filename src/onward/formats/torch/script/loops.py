@@ -15,7 +15,7 @@ from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ....graph.patterns import Matcher
-from ....graph.size import Size
+from ....graph.size import Size, are_same
 from ....graph.structure import leaves
 from ..aten.registry import Symbol, Tensor
 from . import layouts, lists
@@ -83,6 +83,7 @@ class Carried(Slot):
     output: str = ""  # the name of `b`
     older: dict[Identity, Tensor] = field(default_factory=dict)  # of which it may be a view
     is_in_order: bool = True
+    unlike: set[int] = field(default_factory=set)  # axes whose sizes iterations change
 
 
 @dataclass(eq=False)
@@ -131,8 +132,8 @@ class _Loop(Join):
         for each in self.carried.values():
             each.name = body.declare("carried", each.known)
             each.result = UNINITIALIZED if each.a is UNINITIALIZED else self._opened(each)
-        for each in self.grown.values():
-            each.result = self.recorder.create([HIDDEN])
+        for grown in self.grown.values():
+            grown.result = self.recorder.create([HIDDEN])
         self.repeat(self.joined.values(), self.carried.values())
         if isinstance(self.node, ast.For):
             number: Any = Symbol(self.counter)
@@ -208,7 +209,11 @@ class _Loop(Join):
             if not is_like(joined, carried.known):
                 if not self.start:
                     raise UnlikeError("an iteration changes the shape or the dtype of a tensor")
-                carried.known, self.is_stable = joined, False
+                pairs = enumerate(zip(joined.shape, carried.known.shape, strict=True)) if joined else ()
+                unlike = {axis for axis, sizes in pairs if not are_same(*sizes)}
+                if joined is None or not unlike <= carried.unlike:
+                    carried.known, self.is_stable = joined, False
+                    carried.unlike |= unlike
         if carried.dtype is None:
             older = {key: each for key, each in self.region.older(end).items() if self.region.writes(each)}
             if not (carried.older.keys() >= older.keys() and carried.is_in_order <= end.is_in_order):
@@ -225,10 +230,10 @@ class _Loop(Join):
         number = self.recorder.named(self.number if is_for else self.recorder.operate("Bool", self.number))
         written = self._written() if is_for and not self.start else {}
         carried = [each for path, each in self.carried.items() if path not in written]
-        for each in self.grown.values():
-            each.columns = self._segment(each.before or each.after)
-        grown = [column.tensor.name for each in self.grown.values() for column in leaves(each.columns.value)]
-        stacked = [*grown, *(name for name, _ in written.values())]
+        for grown in self.grown.values():
+            grown.columns = self._segment(grown.before or grown.after)
+        columns = [column for grown in self.grown.values() for column in leaves(grown.columns.value)]
+        stacked = [*(column.tensor.name for column in columns), *(name for name, _ in written.values())]
         body.outputs = self.inside(self.region, self.again), *(each.output for each in carried), *stacked
         body.declared_outputs = tuple(declaration(name, body.known(name)) for name in body.outputs)
         own = [self.counter, self.condition, *(each.name for each in carried)]
@@ -244,8 +249,8 @@ class _Loop(Join):
             outer.values[name] = outer.unknown(each.known)
             each.result = self.result(each, name, [(self.region, each.b, ends)])
         rounds = outer.known(number) if is_for else None
-        for each in self.grown.values():
-            self._grow(each, made, rounds)
+        for grown in self.grown.values():
+            self._grow(grown, made, rounds)
         for path, (name, axis) in written.items():
             steps = self._scanned(next(made), name, rounds, self.carried[path].is_complex)
             self.carried[path].result = self._rewritten(path, steps, axis)
