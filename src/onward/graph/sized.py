@@ -29,6 +29,8 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
     rank = max(map(len, shapes))
     joined: list[Any] = [*[1] * (rank - len(first)), *first]
     for shape in others:
+        if shape is first:
+            continue
         for place, size in enumerate(shape, rank - len(shape)):
             other = joined[place]
             if size is other:

@@ -7,13 +7,16 @@ import pytest
 from onnx import helper
 from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
-from support.programs import plan_of
+from support.programs import described_steps, plan_of
 
 from onward.graph import Graph, Model
+from onward.graph.operations import OPERATIONS
+from onward.graph.operations.compositions import composed
+from onward.graph.operations.modules import MODULES
 from onward.graph.plan import passes
 from onward.graph.plan.view import View
 
-UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]
+UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]  # the last one has no step
 BINARY = ["Add", "Sub", "Mul", "Max", "Min"]
 
 
@@ -71,6 +74,61 @@ def test_a_chain_of_functions_is_one_step() -> None:
     (program,) = model.programs
     assert len(program.core) == 1
     np.testing.assert_allclose(y, meaning(model, x)[0], atol=1e-6)
+
+
+def random_formula(seed: int) -> Any:
+    """Return a formula of x (2, 5, 9) and y (5, 1) that reads its results any number of times."""
+
+    def formula(x: Any, y: Any) -> Any:
+        rng = np.random.default_rng(seed)
+        values, follows = [x, y, y * 2, x + y], rng.uniform(0.5, 1)
+        for _ in range(int(rng.integers(2, 40))):
+            a = values[-1] if rng.random() < follows else values[rng.integers(len(values))]
+            b = [values[rng.integers(len(values))], 0.5, x.constant(-1.5)][rng.integers(3)]
+            name = UNARY[rng.integers(5)]
+            values.append(a.apply(name) if rng.random() < 0.3 else a.apply(BINARY[rng.integers(5)], b))
+            if rng.random() < 0.05:
+                values.append(values[-1].reduce("ReduceMax", [-1], True))
+        return values[-1] + x
+
+    return formula
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_compositions_match_numpy(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A composition of more functions than a step may have, or that reads a result again, was refused."""
+    monkeypatch.setitem(MODULES, "Random", ())
+    defined = composed("Random", has_steps=True)(random_formula(seed))
+    monkeypatch.setitem(OPERATIONS, "Random", defined)
+    graph, rng = Graph(), np.random.default_rng(seed)
+    slope = graph.add_constant(rng.standard_normal((5, 1)).astype(np.float32))
+    x = graph.add("Transpose", graph.add_input("x", np.float32, ("n", "t", 5)), perm=[0, 2, 1])
+    graph.outputs = (graph.add("Tanh", graph.add("Random", graph.add("Tanh", x), slope)),)
+    numbers = rng.standard_normal((2, 9, 5)).astype(np.float32)
+    with monkeypatch.context() as without:
+        without.setattr(defined, "write", None)
+        (expected,) = meaning(Model(graph), numbers)
+        y = Model(graph)(numbers)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(defined, "expand", None)
+    model = Model(graph)
+    np.testing.assert_array_equal(model(numbers), y)
+    assert not list(model.planner.in_numpy())
+
+
+def test_the_functions_of_a_composition_are_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was a step with a result of its own, which the optimization had to merge."""
+    monkeypatch.setattr(passes, "fused", lambda steps, users: steps)
+    graph = Graph()
+    x, slope = graph.add_input("x", np.float32, ("n", 3)), graph.add_constant(np.float32([0.1, 0.2, 0.3]))
+    graph.outputs = (graph.add("PRelu", x, slope),)
+    numbers = np.float32([[-1, 2, -3], [4, -5, 6]])
+    model = Model(graph)
+    np.testing.assert_array_equal(
+        model(numbers), np.where(numbers < 0, numbers * np.float32([0.1, 0.2, 0.3]), numbers)
+    )
+    (program,) = model.programs
+    assert described_steps(program)[0].startswith("fused")
 
 
 def test_a_fused_step_rejects_operands_that_do_not_exist() -> None:

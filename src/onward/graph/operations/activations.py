@@ -33,7 +33,10 @@ def _define(name: str, call: Callable[..., Call], *attributes: str) -> None:
             return np.maximum(x, 0)
         return activate(call(**given), x)
 
-    @elementwise_operation(name, attributes=attributes)(compute).lowering
+    defined = elementwise_operation(name, attributes=attributes)(compute)
+    defined.element = lambda **given: ("activate", call(**given))
+
+    @defined.lowering
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
         """Add the step of a function of the core, fused into the product before it if possible."""
         function, x, value = call(**node.attributes), view(b, inputs[0]), inputs[0]

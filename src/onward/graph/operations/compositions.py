@@ -14,12 +14,15 @@ import onward._core as _core
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
 from ..plan.builder import Builder
-from ..plan.view import name_of
-from ..sized import dtype_of, has_sizes
+from ..plan.passes import MOST_INPUTS, Fusion
+from ..plan.view import View, name_of
+from ..sized import broadcast_shape, dtype_of, has_sizes, have_same_sizes, product
 from .evaluation import evaluate
 from .expressions import Expression
-from .registry import OPERATIONS, WIDENED, Operation, operation
-from .value import Value
+from .registry import OPERATIONS, WIDENED, Operation, operation, work_of_elements
+from .value import Value, typed_view
+
+FLOAT32 = np.dtype(np.float32)
 
 
 class Part(Expression):
@@ -105,7 +108,8 @@ class Composition:
     def cast(self, value: Any, dtype: Any) -> str:
         """Return the name of a constant."""
         name = f"{self._prefix}constant_{len(self.constants)}"
-        self.values[name] = self.constants[name] = np.asarray(value).astype(dtype)
+        array = np.asarray(value)
+        self.values[name] = self.constants[name] = array if array.dtype == dtype else array.astype(dtype)
         return name
 
     def constant_of(self, value: Any, dtype: Any) -> Part:
@@ -197,12 +201,19 @@ class _NoSteps(Exception):
 class _Steps(Composition):
     """A composition of operations that become steps of the core at once, instead of nodes.
 
-    `located` holds the values by name, `work` counts the operations of their elements.
+    Elementwise functions of float32 become one step, which is added when something else reads its result, or
+    a second function does. `located` holds the other values by name, `work` counts the operations of their
+    elements.
     """
 
     def __init__(self, b: Builder, inputs: Mapping[str, Value]) -> None:
         super().__init__({name: value.content for name, value in inputs.items()}, False)
         self._b, self.located, self.work = b, dict(inputs), 0
+        self._functions: dict[
+            str, tuple[str, Any, list[str]]
+        ] = {}  # kinds, functions and operands, by result
+        self._waiting: set[str] = set()  # the results of functions that are in no step yet
+        self._read: set[str] = set()  # those that another function reads
 
     def cast(self, value: Any, dtype: Any) -> str:
         name = super().cast(value, dtype)
@@ -214,16 +225,13 @@ class _Steps(Composition):
 
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         found = OPERATIONS[operation]
-        names: list[str] = []
-        values: list[Value] = []
-        known: list[Operand] = []
-        for x in inputs:
-            name = x if isinstance(x, str) else self.cast(x, np.int64)
-            names.append(name)
-            values.append(self.located[name])
-            known.append(self.values[name])
+        names = [x if type(x) is str else self.cast(x, np.int64) for x in inputs]
+        known = [self.values[name] for name in names]
         y = f"step_{len(self.values)}"
+        if found.element is not None and self._add_function(y, found.element(**attributes), names, known):
+            return y
         node = Node(operation, tuple(names), (y,), attributes, "")
+        values = [self.value(name) for name in names]
         if found.write is None or found.folds(known):
             written = self._lowered(found, node, values, known)
         else:
@@ -234,6 +242,63 @@ class _Steps(Composition):
         self.values[y], self.located[y] = value.content, value
         self.work += work
         return y
+
+    def _add_function(
+        self, y: str, function: tuple[str, Any], names: list[str], known: list[Operand]
+    ) -> bool:
+        """Add an elementwise function, unless it folds or other dtypes than float32 or several steps need it.
+
+        So few functions have no step that one step may include all of them.
+        """
+        if len(names) != 1 + (function[0] == "binary") or Signature not in map(type, known):
+            return False
+        if not all([x.dtype == FLOAT32 for x in known]):
+            return False
+        shape = broadcast_shape(*[x.shape for x in known])
+        is_full = len(self._waiting) >= MOST_INPUTS - 1
+        for name in dict.fromkeys(names):
+            if name not in self.located:
+                if is_full or name in self._read or not have_same_sizes(self.values[name].shape, shape):
+                    self.value(name)
+                self._read.add(name)
+        self.values[y], self._functions[y] = Signature(shape, FLOAT32), (*function, names)
+        self._waiting.add(y)
+        return True
+
+    def value(self, name: str) -> Value:
+        """Return a value; if functions compute it, they become a step."""
+        if name not in self.located:
+            signature, inputs, operations = self.values[name], dict[View, int](), list[Any]()
+            elements = self._collect(name, inputs, operations)
+            count, size = len(operations), product(signature.shape)
+            y = self._b.new_result([*inputs])
+            step, arguments = Fusion([*inputs], operations, y).step()
+            self._b.add(step, *arguments)
+            self.work += work_of_elements(elements + (2 * count - 1) * size, count)
+            self.located[name] = Value(signature, y)
+        return self.located[name]
+
+    def _collect(self, name: str, inputs: dict[View, int], operations: list[Any]) -> Any:
+        """Add a function, and those that compute its operands, to those of a step.
+
+        Returns the number of elements that they read of the inputs.
+        """
+        kind, function, operands = self._functions[name]
+        self._waiting.discard(name)
+        places, elements = dict[str, int](), 0
+        for x in reversed(operands):
+            if x not in self.located and x not in places:
+                elements += self._collect(x, inputs, operations)
+                places[x] = -len(operations)
+        for x in operands:
+            if x not in places:
+                view = typed_view(self._b, self.located[x])
+                if view is None or 0 in view.shape:
+                    raise _NoSteps
+                elements += product(view.shape)
+                places[x] = inputs.setdefault(view, len(inputs))
+        operations.append((kind, function, tuple([places[x] for x in operands])))
+        return elements
 
     def _lowered(
         self, operation: Operation, node: Node, values: Sequence[Value], known: Sequence[Operand]
@@ -306,7 +371,7 @@ def _write(
     """Add the steps of a composition; return the value of its output and the work, or None without steps."""
     names = ["" if x is None else f"input_{place}" for place, x in enumerate(inputs)]
     given = {
-        name: x.read_again() if x.used_once else x
+        name: x.read_again() if x.used_once and not x.known else x
         for name, x in zip(names, inputs, strict=True)
         if x is not None
     }
@@ -315,8 +380,8 @@ def _write(
     composition, before = _Steps(b, given), b.mark()
     try:
         (y,) = composition.run(body, names, node.attributes, False, 1)
-        if y not in given and composition.located[y].view is not None:
-            return [composition.located[y]], composition.work
+        if y not in given and composition.value(y).view is not None:
+            return [composition.value(y)], composition.work
     except _NoSteps:
         pass
     b.undo(before)

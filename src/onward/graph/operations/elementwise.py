@@ -42,6 +42,7 @@ def _define_unary(name: str, function: Any, core: str | None = None, **options: 
     def _(b: Builder, x: View) -> View:
         return b.map("unary", core, x)
 
+    compute.element = lambda: ("unary", core)
     return compute
 
 
@@ -131,6 +132,8 @@ def _define_combined(name: str, function: Any, core: str, rule: Any = _of_two) -
     @elementwise_operation(name, signature=rule, widens=rule is not broadcast_booleans, takes_sizes=True)
     def compute(*arrays: AnyArray) -> Any:
         return reduce(function, arrays)
+
+    compute.element = lambda: ("binary", core)
 
     @compute.lowering
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:

@@ -28,12 +28,13 @@ class Value:
     ) -> None:
         self.content, self.view, self.used_once, self.name = content, view, used_once, name
         self.shape: tuple[Any, ...]
-        self.array: Any = None
-        self.known = type(content) is not Signature
-        if self.known:
-            self.shape, self.dtype, self.array = content.shape, dtype_of(content), content
-        else:
+        self.array: Any
+        if type(content) is Signature:
+            self.known, self.array = False, None
             self.shape, self.dtype = content
+        else:
+            self.known, self.array = True, content
+            self.shape, self.dtype = content.shape, dtype_of(content)
 
     @classmethod
     def at(cls, signature: Signature, view: View | None) -> "Value":

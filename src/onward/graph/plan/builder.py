@@ -131,7 +131,7 @@ class Builder:
 
     def constant(self, array: NDArray[Any]) -> View:
         """Return a view of an array that never changes, stored once, or of sizes that a call decides."""
-        if has_sizes(array):
+        if array.dtype.hasobject and has_sizes(array):
             y = self.new(*array.shape, dtype="int64")
             self.add("numbers", list(array.flat), y)
             return y
@@ -227,7 +227,16 @@ class Builder:
         It is allocated in the memory order of an operand of its shape.
         """
         operands = [argument for argument in arguments if type(argument) is View]
-        shape, dtype = broadcast_shape(*[view.shape for view in operands]), dtype or operands[-1].dtype
+        y = self.new_result(operands, dtype or operands[-1].dtype)
+        self.add(step, *arguments, y)
+        return y
+
+    def new_result(self, operands: Sequence[View], dtype: str = "float32") -> View:
+        """Allocate the result of an elementwise function of operands, with broadcasting.
+
+        It has the memory order of an operand of its shape.
+        """
+        shape = broadcast_shape(*[view.shape for view in operands])
         like: View | None = None
         for x in operands:
             # sizes that are equal in the first call alone must not become equal in all
@@ -236,9 +245,7 @@ class Builder:
                     like = x
                     break
                 like = like or x
-        y = self.like(like, dtype) if like else self.new(*shape, dtype=dtype)
-        self.add(step, *arguments, y)
-        return y
+        return self.like(like, dtype) if like else self.new(*shape, dtype=dtype)
 
     def binary(self, operation: str, a: View, b: View) -> View:
         """Apply a binary operation to a and b, with broadcasting."""

@@ -15,9 +15,9 @@ from .view import CONSTANTS, DTYPES, FIRST_OF_LOOPS, View
 
 REMOVED: Step = "", ()  # keeps the place of a step, so that the others keep their numbers
 MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
-ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fused
+ELEMENTWISE = frozenset(("unary", "activate", "binary", "fused"))  # steps that may be fused
 # Steps that write only their last argument.
-ONE_OUTPUT = frozenset("activate binary cast compare copy dense matmul product reduce unary".split())
+ONE_OUTPUT = frozenset("activate binary cast compare copy dense fused matmul product reduce unary".split())
 # Others that do, and read windows.
 WINDOWED = frozenset(
     "filter integer_product integer_window pooled_product rescaled_product rescaled_window window".split()
@@ -156,6 +156,10 @@ class Fusion(NamedTuple):
         for view in arguments[1:]:
             if view.dtype != "float32":
                 return None
+        if name == "fused":
+            count = len(operands)
+            places = [*range(count), *range(-1, -1 - len(function), -1)]
+            return cls(operands, [(kind, f, (places[a], places[b])) for kind, f, a, b in function], y)
         if len(operands) == 2 and (operands[0].space != operands[1].space or len({*operands}) == 2):
             return cls(operands, [(name, function, (0, 1))], y)
         return cls(operands[:1], [(name, function, (0,) * len(operands))], y)
@@ -175,10 +179,11 @@ class Fusion(NamedTuple):
         count = len(other.operations)
         if count + len(self.operations) > MOST_OPERATIONS:
             return None
-        moved: list[Any] = [x.broadcast(*other.y.shape) for x in other.inputs]
+        shape = other.y.shape
+        moved: list[Any] = [x if x.shape is shape else x.broadcast(*shape) for x in other.inputs]
         if view is not other.y:
             moved = [view.like(other.y, x) for x in moved]
-        if None in moved or product(view.shape) != product(self.y.shape):
+        if None in moved or (view.shape is not self.y.shape and product(view.shape) != product(self.y.shape)):
             return None
         places: dict[Any, int] = {}
         inner = [places.setdefault(x, len(places)) for x in moved]
@@ -210,7 +215,7 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
         return True
 
     fusions = [Fusion.of(step) for step in steps]
-    found = list(steps)
+    found, changed = list(steps), set[int]()
     for number, fusion in enumerate(fusions):
         if fusion is None:
             continue
@@ -226,6 +231,8 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
             if merged is not None:
                 fusion = fusions[number] = merged
                 found[producer] = REMOVED
+                changed.discard(producer)
+                changed.add(number)
                 del users[view.space]
                 for array in {each.space for each in other.inputs}:
                     uses = users[array]
@@ -233,8 +240,8 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
                     place = bisect_left(uses, number)
                     if uses[place : place + 1] != [number]:
                         uses.insert(place, number)
-    for number, fusion in enumerate(fusions):
-        if fusion is not None and found[number] is not REMOVED:
+    for number in changed:
+        if (fusion := fusions[number]) is not None:
             found[number] = fusion.step()
     return found
 
@@ -249,7 +256,7 @@ def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -
     The step that computes the result writes it where the copy would put it. `lanes` is the number of floats
     in a vector.
     """
-    result, is_changed = [[step] for step in steps], False  # the steps that replace each step
+    replaced: dict[int, list[Step]] = {}  # the steps in the place of each step
     for number, (name, arguments) in enumerate(steps):
         if name != "copy" or arguments[0].space >= 0:
             continue
@@ -257,20 +264,22 @@ def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -
         writers, target = users[x.space], users[y.space]
         producer = writers[0]
         first, last = bisect_left(target, producer), bisect_left(target, number)
-        if len(writers) != 2 or target[first] == producer or not result[producer]:
+        present = replaced.get(producer, [steps[producer]])
+        if len(writers) != 2 or target[first] == producer or not present:
             continue
         # Nothing may use the target between the producer and the copy, except a fill that can precede both.
         others = target[first:last]
-        if others and (others != target[:1] or result[others[0]] != [steps[others[0]]]):
+        if others and (others != target[:1] or others[0] in replaced):
             continue
-        redirected = _redirected(result[producer][-1], x, y, lanes)
+        redirected = _redirected(present[-1], x, y, lanes)
         if redirected is None or not all(_can_precede(producer, other, steps, users) for other in others):
             continue
-        result[producer][-1:] = [*(steps[other] for other in others), redirected]
+        replaced[producer] = [*present[:-1], *(steps[other] for other in others), redirected]
         for place, moved in enumerate((*others, number), start=first):
-            result[moved], target[place] = [], producer
-        is_changed = True
-    return [step for replacement in result for step in replacement] if is_changed else steps
+            replaced[moved], target[place] = [], producer
+    if not replaced:
+        return steps
+    return [new for number, step in enumerate(steps) for new in replaced.get(number, (step,))]
 
 
 def with_shared_borders(steps: list[Step]) -> list[Step]:
