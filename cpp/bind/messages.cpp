@@ -76,6 +76,7 @@ private:
         const nb::dict values = target.attr("__dict__");
         while (at < end) {
             count_field();
+            const Size first = at;
             const uint64_t key = number(at, end);
             const Field* const field = field_of(known, type, key);
             if (!field) {
@@ -85,6 +86,8 @@ private:
             const Size start = start_of(field->wire, at, end);
             if (field->is_array || (field->wire == delimited && field->kind < text))
                 add_numbers(target, field->name, part(start, at));
+            else if (field->kind == view && field->is_repeated)
+                keep(values, *field, part(first, end_of_run(key, at, end)));
             else
                 keep(values, *field, value(values, *field, type, start, at, depth));
         }
@@ -180,6 +183,15 @@ private:
                          std::to_string(end));
         at = start + Size(length);
         return start;
+    }
+
+    // Moves behind the fields of the same key that follow, and returns where they end.
+    Size end_of_run(uint64_t key, Size& at, Size end) {
+        for (Size next = at; next < end && number(next, end) == key; at = next) {
+            count_field();
+            start_of(int(key & 7), next, end);
+        }
+        return at;
     }
 
     // Moves behind the value of an unknown field.

@@ -1,22 +1,24 @@
 """Random ONNX messages, and the comparison of Onward's messages with those of the onnx package."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 
 from onward.formats.onnx import messages
-from onward.formats.onnx.protobuf import Message, decode
+from onward.formats.onnx.protobuf import Message, Run, decode
 
 # the fields that Onward does not declare, because no inference needs them
 UNDECLARED = {
     "ModelProto": {"training_info", "configuration"},
     "GraphProto": {"quantization_annotation", "metadata_props"},
     "NodeProto": {"device_configurations"},
-    **{name: {"metadata_props"} for name in ("ValueInfoProto", "TensorProto", "FunctionProto")},
+    "FunctionProto": {"metadata_props", "value_info"},
+    **{name: {"metadata_props"} for name in ("ValueInfoProto", "TensorProto")},
 }
-# the messages that are read only when they are needed
-READ_LATER = {"value_info": messages.ValueInfo, "metadata_props": messages.StringStringEntry}
+# what reads the runs of fields that are read only when they are needed
+READ_LATER = {"value_info": messages.Declarations, "metadata_props": messages.Metadata}
 NUMBERS: list[Any] = [0, 1, -1, 127, 128, 300, -(2**31), 2**31 - 1]
 LARGE = [2**62, -(2**63), 2**63 - 1, -300]
 
@@ -35,7 +37,7 @@ def assert_same(message: Message, proto: Any, where: str = "") -> None:
         place, values = f"{where}.{each.name}", vars(message)
         theirs = getattr(proto, each.name)
         if each.is_repeated:
-            mine = list(values.get(each.name, ()))
+            mine = _items(each.name, values.get(each.name, ()))
             assert len(mine) == len(theirs), place
             for item, other in zip(mine, theirs, strict=True):
                 _assert_same_value(item, other, place)
@@ -44,6 +46,13 @@ def assert_same(message: Message, proto: Any, where: str = "") -> None:
             assert present == proto.HasField(each.name), place
             if present:
                 _assert_same_value(values[each.name], theirs, place)
+
+
+def _items(name: str, items: Sequence[Any]) -> list[Any]:
+    """The values of a repeated field, some of which are in runs of fields."""
+    if name not in READ_LATER or not all(isinstance(item, Run) for item in items):
+        return list(items)
+    return [each for run in items for each in vars(decode(READ_LATER[name], run))[name]]
 
 
 def _assert_same_value(mine: Any, theirs: Any, place: str) -> None:
@@ -97,14 +106,11 @@ def _value(each: Any, rng: np.random.Generator) -> Any:
 
 
 def decoded(content: bytes) -> messages.Model:
-    """Read a model without validation, with the messages that are read only when they are needed."""
+    """Read a model without validation; what is read only when it is needed must not be damaged either."""
     model = decode(messages.Model, content)
     waiting: list[Message] = [model]
     for message in waiting:  # the loop body appends to them
-        for name, kind in READ_LATER.items():
-            contents = vars(message).get(name, ())
-            if any(not isinstance(each, Message) for each in contents):
-                vars(message)[name] = [decode(kind, each) for each in contents]
-        values = [value if isinstance(value, list) else [value] for value in vars(message).values()]
-        waiting += [item for items in values for item in items if isinstance(item, Message)]
+        for name, value in vars(message).items():
+            items = _items(name, value) if isinstance(value, list) else [value]
+            waiting += [item for item in items if isinstance(item, Message)]
     return model

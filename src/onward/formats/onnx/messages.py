@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .protobuf import BYTES, DOUBLE, ENUM, FLOAT, INT32, INT64, STRING, UINT64, VIEW, Message, field
+from .protobuf import BYTES, DOUBLE, ENUM, FLOAT, INT32, INT64, STRING, UINT64, VIEW, Message, Run, field
 
 NO_NUMBERS: NDArray[Any] = np.empty(0)
 
@@ -198,7 +198,7 @@ class Node(Message):
     attribute: Sequence[Attribute] = field(5, "Attribute", default=())
     domain: str = field(7, STRING, default="")
     overload: str = field(8, STRING, default="")
-    metadata_props: Sequence[memoryview | bytes] = field(9, VIEW, default=())  # messages
+    metadata_props: Sequence[Run] = field(9, VIEW, default=())  # see `Metadata`
 
     @property
     def operator(self) -> str:
@@ -214,8 +214,20 @@ class Graph(Message):
     initializer: Sequence[Tensor] = field(5, "Tensor", default=())
     input: Sequence[ValueInfo] = field(11, "ValueInfo", default=())
     output: Sequence[ValueInfo] = field(12, "ValueInfo", default=())
-    value_info: Sequence[memoryview | bytes] = field(13, VIEW, default=())  # messages, which few files need
+    value_info: Sequence[Run] = field(13, VIEW, default=())  # see `Declarations`
     sparse_initializer: Sequence[SparseTensor] = field(15, "SparseTensor", default=())
+
+
+class Metadata(Message):
+    """What a run of fields says about a node, which few files need."""
+
+    metadata_props: Sequence[StringStringEntry] = field(9, "StringStringEntry", default=())
+
+
+class Declarations(Message):
+    """The values that a run of fields declares in a graph, which few files need."""
+
+    value_info: Sequence[ValueInfo] = field(13, "ValueInfo", default=())
 
 
 class Function(Message):
@@ -229,7 +241,6 @@ class Function(Message):
     opset_import: Sequence[OperatorSetId] = field(9, "OperatorSetId", default=())
     domain: str = field(10, STRING, default="")
     attribute_proto: Sequence[Attribute] = field(11, "Attribute", default=())
-    value_info: Sequence[memoryview | bytes] = field(12, VIEW, default=())
     overload: str = field(13, STRING, default="")
 
 

@@ -25,6 +25,7 @@ MAX_VARINT = 10  # bytes of a number
 BLOCK = 1 << 16  # bytes or numbers that NumPy converts at a time, which bounds its temporary arrays
 
 Data = memoryview | bytes
+Run = memoryview | bytes  # fields of one number that follow each other, as they are in the file
 M = TypeVar("M", bound="Message")
 
 
@@ -39,7 +40,7 @@ INT32, INT64, UINT64 = Kind(VARINT, "<i4"), Kind(VARINT, "<i8"), Kind(VARINT, "<
 ENUM = INT32
 FLOAT, DOUBLE = Kind(FIXED32, "<f4"), Kind(FIXED64, "<f8")
 STRING, BYTES = Kind(DELIMITED, "str"), Kind(DELIMITED, "bytes")
-VIEW = Kind(DELIMITED, "memoryview")  # bytes that are not copied
+VIEW = Kind(DELIMITED, "memoryview")  # bytes that are not copied; a repeated field is a list of `Run`s
 MESSAGE = Kind(DELIMITED, "message")
 
 
@@ -214,6 +215,10 @@ def _write(message: Message, parts: list[Any]) -> int:
         if own.is_packed:
             items = [_packed(own.kind, items)] if len(items) else []
         for item in items:
+            if own.kind is VIEW and own.is_repeated:
+                parts.append(item)
+                size += len(item)
+                continue
             place = len(parts)
             parts.append(b"")
             header = _varint(own.key)

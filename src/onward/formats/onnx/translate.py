@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -158,8 +159,8 @@ class Scope:
         """The name of a node; for recurrent layers that of their module, which PyTorch keeps beside it."""
         if node.operator not in RECURRENT:
             return node.name or ", ".join(filter(None, node.output))
-        entries = [decode(messages.StringStringEntry, content) for content in node.metadata_props]
-        scopes = next((entry.value for entry in entries if entry.key == SCOPES), "")
+        runs = [decode(messages.Metadata, run).metadata_props for run in node.metadata_props]
+        scopes = next((entry.value for run in runs for entry in run if entry.key == SCOPES), "")
         names = re.findall(r"'([^']*)'", scopes)  # of the model, the modules in it and the operator
         if len(names) < 2:
             return node.name or node.op_type
@@ -242,8 +243,8 @@ class Scope:
 
     @cached_property
     def _declared(self) -> dict[str, Input]:
-        inner = [decode(messages.ValueInfo, content) for content in self.source.value_info]
-        declared = map(declaration, (*self.source.input, *inner, *self.source.output))
+        runs = [decode(messages.Declarations, run).value_info for run in self.source.value_info]
+        declared = map(declaration, (*self.source.input, *chain(*runs), *self.source.output))
         return {each.name: each for each in declared}
 
 
