@@ -194,7 +194,10 @@ class Graph:
     def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed = set(self.outputs)
-        nodes = [node.returning(needed) for node in needed_nodes(self.nodes, needed, checks)]
+        nodes = [
+            node if len(node.outputs) == 1 else node.returning(needed)  # one output is needed
+            for node in needed_nodes(self.nodes, needed, checks)
+        ]
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return self.replaced(nodes=nodes, constants=constants)
 

@@ -84,7 +84,7 @@ class Matcher:
     """Finds patterns in a graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.nodes, self.constants = graph, graph.nodes, dict(graph.constants)
+        self.graph, self.nodes, self.constants = graph, list(graph.nodes), dict(graph.constants)
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
         self.cells: dict[Any, Cell] = {}  # of steps, by their weights
         self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
@@ -104,7 +104,8 @@ class Matcher:
             found = operands.setdefault(node.operation, set())
             for name in node.inputs:
                 if (array := self.constants.get(name)) is None:
-                    found.add(self.makers[name].operation if name in self.makers else None)
+                    maker = self.makers.get(name)
+                    found.add(maker and maker.operation)
                 elif not array.ndim and array.dtype.kind in "fiu":
                     found.add(float(array))
 
@@ -115,7 +116,8 @@ class Matcher:
         """
         added = [(place, node) for place, nodes in enumerate(found) for node in nodes]
         made = {name: (place, node) for place, node in added for name in node.outputs if name}
-        gone = [node for node in self.nodes if not made.keys().isdisjoint(node.outputs)]
+        old = {maker.outputs for name in made if (maker := self.makers.get(name)) is not None}
+        gone = [node for node in self.nodes if node.outputs in old]
         places: dict[tuple[str, ...], Sequence[Node]] = {}  # what replaces nodes, by their outputs
         waiting = dict(enumerate(found))
         for node in gone:
@@ -129,7 +131,8 @@ class Matcher:
         self._add_operands(self.operands, [node for _, node in added])
         self._uses.update(used_names([node for _, node in added]))
         self._remove(gone, places)
-        self.nodes = [new for node in self.nodes for new in places.get(node.outputs, (node,))]
+        for number in reversed([i for i, node in enumerate(self.nodes) if node.outputs in places]):
+            self.nodes[number : number + 1] = places[self.nodes[number].outputs]
 
     def _remove(self, nodes: list[Node], places: dict[tuple[str, ...], Sequence[Node]]) -> None:
         """Count the uses without those of some nodes, and let nodes without uses leave their places."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,9 @@ NAMES = (
 STORAGE: dict[int, Storage] = dict(zip(DataType, map(_storage, NAMES.split()), strict=True))
 DATA_TYPES = {storage.dtype: DataType(data_type) for data_type, storage in STORAGE.items()}
 LAST_OF_NUMPY = DataType.COMPLEX128
+DTYPES = {data_type: np.dtype(STORAGE[data_type].dtype) for data_type in range(1, LAST_OF_NUMPY + 1)}
 COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
+NUMBERS = (AttributeType.FLOATS, AttributeType.INTS)
 ZEROS: dict[int, Any] = {AttributeType.FLOAT: 0.0, AttributeType.INT: 0, AttributeType.STRING: ""}
 MAX_AXES = 64  # NumPy's limit
 SHARED = (2, 4)  # bits of the types whose elements share an entry of int32_data
@@ -51,9 +54,9 @@ SHARED = (2, 4)  # bits of the types whose elements share an entry of int32_data
 
 def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
     """The dtype of a data type. Raises FileError, which names the owner, such as "the tensor W"."""
+    if (found := DTYPES.get(data_type)) is not None:
+        return found
     name = storage_of(data_type, owner).dtype
-    if data_type <= LAST_OF_NUMPY:
-        return np.dtype(name)
     try:
         import ml_dtypes  # type: ignore[import-not-found, unused-ignore]  # an optional package
 
@@ -124,8 +127,9 @@ def tensor_array(tensor: Tensor) -> Array:
         source = tensor.int32_data.astype(np.uint8) if packed is None else np.frombuffer(packed, np.uint8)
         array = _unpacked(source, storage.bits)[:count].view(dtype)
     elif tensor.raw_data is not None:
-        little = dtype.newbyteorder("<") if tensor.data_type <= LAST_OF_NUMPY else dtype
-        array = np.frombuffer(tensor.raw_data, little).astype(dtype, copy=False)
+        array = np.frombuffer(tensor.raw_data, dtype)
+        if sys.byteorder == "big" and tensor.data_type <= LAST_OF_NUMPY:
+            array = array.byteswap()
     else:
         numbers = getattr(tensor, storage.field)
         if tensor.data_type in COMPLEX:
@@ -155,7 +159,7 @@ def attribute_value(attribute: Attribute) -> Any:
     if value is None:  # Protocol Buffers 3 omits zeros
         return ZEROS[attribute.type]
     if isinstance(value, list | tuple):
-        return [_plain(item, attribute) for item in value]
+        return [*value] if attribute.type in NUMBERS else [_plain(item, attribute) for item in value]
     return _plain(value, attribute)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import graphlib
-from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections import ChainMap, Counter
+from collections.abc import Mapping, Sequence
 
 from ...core import budget
 from ...errors import FileError
@@ -88,13 +88,10 @@ def _domain(domain: str) -> str:
 Scope = ChainMap[str, None]
 
 
-def _define(
-    own: MutableMapping[str, None], name: str, owner: Graph | Function | Node, is_taken: bool
-) -> None:
-    if not name or is_taken:
-        problem = f"the value {name} twice" if name else "a value without a name"
-        raise FileError(f"{described(owner)} defines {problem}; expected a new name")
-    own[name] = None
+def _repeated(owner: Graph | Function | Node, name: str) -> FileError:
+    """The error for a name that is empty or that another value has."""
+    problem = f"the value {name} twice" if name else "a value without a name"
+    return FileError(f"{described(owner)} defines {problem}; expected a new name")
 
 
 def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int]) -> None:
@@ -110,13 +107,11 @@ def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int
         [value if isinstance(value, str) else value.name for value in values]
         for values in (block.input, block.output)
     )
-    for name in inputs:
-        _define(own, name, block, name in own)
-    if isinstance(block, Graph):
-        constants: set[str] = set()
-        for tensor in block.initializer:
-            _define(own, tensor.name, block, tensor.name in constants)
-            constants.add(tensor.name)
+    constants = [tensor.name for tensor in block.initializer] if isinstance(block, Graph) else []
+    for names in (inputs, constants):  # constants of the names of inputs are their default values
+        if len({"", *names}) <= len(names):
+            raise _repeated(block, next(name for name, n in Counter(["", *names]).items() if n > 1))
+        own.update(dict.fromkeys(names))
     visible = scope if any(scope.maps[1:]) else own  # which is quicker to search
     for node in block.node:
         _check_node(node, block, scope, visible, opsets)
@@ -153,8 +148,10 @@ def _check_node(
                 _check_block(graph, scope, opsets)
     own = scope.maps[0]
     for name in node.output:
+        if name and name in visible:
+            raise _repeated(node, name)
         if name:
-            _define(own, name, node, name in visible)
+            own[name] = None
 
 
 def _missing(node: Node, name: str, block: Graph | Function) -> FileError:

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..graph import Graph, used_names
-from ..node import Node
+from ..graph import Graph, checks, used_names
+from ..node import Node, needed_nodes
 
 WRITE = "Write"
 END = 2**31 - 1  # the least end of a slice that keeps the last element
@@ -18,7 +18,7 @@ END = 2**31 - 1  # the least end of a slice that keeps the last element
 
 def with_writes(graph: Graph) -> list[Node]:
     """Return the nodes that the outputs depend on, without identities, and with each write as one node."""
-    return _Writes(_without_identities(graph)).nodes()
+    return _Writes(graph, _without_identities(graph)).nodes()
 
 
 def without_writes(nodes: Sequence[Node]) -> list[Node]:
@@ -28,7 +28,7 @@ def without_writes(nodes: Sequence[Node]) -> list[Node]:
     ]
 
 
-def _without_identities(graph: Graph) -> Graph:
+def _without_identities(graph: Graph) -> list[Node]:
     names: dict[str, str] = {}
     nodes = []
     for node in graph.nodes:
@@ -37,7 +37,7 @@ def _without_identities(graph: Graph) -> Graph:
         if node.operation == "Identity" and node.inputs[0]:
             names[node.outputs[0]] = node.inputs[0]
         nodes.append(node)
-    return graph.replaced(nodes=nodes).without_unused()
+    return needed_nodes(nodes, {*graph.outputs}, checks)
 
 
 class _Part(NamedTuple):
@@ -51,10 +51,10 @@ class _Part(NamedTuple):
 class _Writes:
     """The nodes of a graph, and the shapes of the arrays that they write."""
 
-    def __init__(self, graph: Graph) -> None:
-        self._nodes, self._constants = graph.nodes, graph.constants
-        self._makers = {name: node for node in graph.nodes for name in node.outputs}
-        self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
+    def __init__(self, graph: Graph, nodes: list[Node]) -> None:
+        self._nodes, self._constants = nodes, graph.constants
+        self._makers = {name: node for node in nodes for name in node.outputs}
+        self._uses = Counter([*graph.outputs, *used_names(nodes)])
         self._shapes: dict[str, tuple[Any, ...]] = {d.name: d.axes for d in graph.inputs if d.axes}
 
     def nodes(self) -> list[Node]:
@@ -72,7 +72,7 @@ class _Writes:
                 self._shapes[node.outputs[0]] = self._shape(write.inputs[0])
                 parts.update(other.outputs[0] for other in write.attributes["nodes"][:-1])
             nodes.append(write or node)
-        return [node for node in nodes if parts.isdisjoint(node.outputs)]
+        return [node for node in nodes if parts.isdisjoint(node.outputs)] if parts else nodes
 
     def _shape(self, name: str) -> tuple[Any, ...]:
         return self._constants[name].shape if name in self._constants else self._shapes.get(name, ())
