@@ -321,6 +321,23 @@ def test_latency_counts_the_steps_that_centred_windows_look_ahead() -> None:
     assert strided.stream(time_axis=1)(np.ones(4, np.float32)).shape == (4, 0)
 
 
+def test_the_steps_that_a_row_carries_follow_one_another() -> None:
+    """Otherwise, copies move them channel by channel."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", 3, "time"))
+    kernel = graph.add_constant(normal(np.random.default_rng(0), 7, 3, 5))
+    graph.outputs = (graph.add("Conv", x, kernel, pads=[4, 0]),)
+    stream = Model(graph).stream(2, time_axis=2)
+    (before,) = stream.state.values()
+    assert before.shape == (2, 4, 3)
+    x = normal(np.random.default_rng(1), 2, 3, 9)
+    np.testing.assert_array_equal(
+        np.concatenate([stream(x[..., :2]), stream(x[..., 2:])], 2), Model(graph)(x)
+    )
+    (after,) = stream.state.values()
+    np.testing.assert_array_equal(after, x[..., 5:].swapaxes(1, 2))
+
+
 def test_a_stream_needs_reset_after_its_end() -> None:
     stream = over_steps(TO_CHANNELS, ("Conv", [FILTERS], {"pads": [1, 1]})).stream(time_axis=1)
     x = normal(np.random.default_rng(1), 6, 4)
