@@ -92,8 +92,8 @@ class BlockGraph(TimeFollower):
             number += 1
             name = f"{base}_{number}"
         value, order = name, list(range(len(initial.shape)))
-        if axis is not None and axis > 1:  # the steps of a row follow one another, and move as a whole
-            order.insert(1, order.pop(axis))
+        if axis is not None and axis > 1:  # each step as a whole, its channels side by side
+            order = [0, axis, *(other for other in order[2:] if other != axis), 1]
             initial, axis = _transposed(initial, order), 1
         self.carries.append(Carry(name, initial, TimeAndBatch(axis), source=source))
         self._whole[name] = Signature.of(initial)
