@@ -134,7 +134,8 @@ ONWARD_API onward_status onward_run(onward_session *session, const onward_tensor
 
 /* Runs the next block of n streams of a pool, whose ids must be distinct. The inputs and the outputs have a row for
  * each id, on the axis of their batch, or as an additional first axis if the model has none. The bits are those of each
- * stream on its own. */
+ * stream on its own. Streams that complete different numbers of steps, as those of a model with a stride may, do not
+ * run together: ONWARD_BAD_ARGUMENT. */
 ONWARD_API onward_status onward_step(onward_session *session, const int64_t *ids, int64_t n,
                                      const onward_tensor *inputs, int32_t n_inputs, onward_tensor *outputs,
                                      int32_t n_outputs);

@@ -25,7 +25,7 @@ export function show() {
 /** Erase the inputs one after the other, and draw what is known whenever the page has time. */
 async function answer() {
   if (!state.model) return;
-  const mine = ++run, { step } = state, outputs = outputsAt(state.record, step);
+  const mine = ++run, { step } = state, outputs = outputsAt(state.record, step), isShown = () => mine === run && state.step === step;
   const best = classes() ? outputs.reduce((a, b) => (b.value > a.value ? b : a)) : outputs[0];
   const changes = new Float32Array(step + 1), without = new Float32Array(step + 1);
   let known = step + 1;
@@ -35,8 +35,8 @@ async function answer() {
     known = n;
   };
   result.removeAttribute("data-changes");
-  await erase(changedVariant(), inputOf(true), step, found, () => mine === run && state.step === step);
-  if (mine !== run || known > 0) return;
+  await erase(changedVariant(), inputOf(true), step, found, isShown);
+  if (!isShown() || known > 0) return;
   draw(best, changes, without);
   result.dataset.changes = JSON.stringify([...changes]);
 }
