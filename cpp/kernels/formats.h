@@ -147,7 +147,7 @@ inline void quantize_row(const float* a, Size K, int32_t* out) {
     for (int l = 0; l < L; l++) most = largest[l] > most ? largest[l] : most;
 
     const bool is_infinite = most == infinity;
-    most -= is_infinite;
+    if (is_infinite) [[unlikely]] most--;
     float max;
     __builtin_memcpy(&max, &most, sizeof max);
     const bool some = max > 1e-30f && most < infinity;  // below, 127 / max could overflow
