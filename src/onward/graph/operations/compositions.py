@@ -246,9 +246,9 @@ class _Steps(Composition):
     def _add_function(
         self, y: str, function: tuple[str, Any], names: list[str], known: list[Operand]
     ) -> bool:
-        """Add an elementwise function, unless it folds or other dtypes than float32 or several steps need it.
+        """Add an elementwise function of float32; return False for other dtypes, constants and several steps.
 
-        So few functions have no step that one step may include all of them.
+        No more functions wait than one step may include.
         """
         if len(names) != 1 + (function[0] == "binary") or Signature not in map(type, known):
             return False
