@@ -11,6 +11,7 @@ import numpy as np
 
 import onward._core as _core
 
+from ...core import budget
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
 from ..plan.builder import Builder
@@ -19,7 +20,7 @@ from ..plan.view import View, name_of
 from ..sized import broadcast_shape, dtype_of, has_sizes, have_same_sizes, product
 from .evaluation import evaluate
 from .expressions import Expression
-from .registry import OPERATIONS, WIDENED, Operation, operation, work_of_elements
+from .registry import OPERATIONS, OPERATIONS_OF_ELEMENT, WIDENED, Operation, operation
 from .value import Value, typed_view
 
 FLOAT32 = np.dtype(np.float32)
@@ -274,7 +275,7 @@ class _Steps(Composition):
             y = self._b.new_result([*inputs])
             step, arguments = Fusion([*inputs], operations, y).step()
             self._b.add(step, *arguments)
-            self.work += work_of_elements(elements + (2 * count - 1) * size, count)
+            self.work += OPERATIONS_OF_ELEMENT * (elements + (2 * count - 1) * size) + count * budget.STEP
             self.located[name] = Value(signature, y)
         return self.located[name]
 

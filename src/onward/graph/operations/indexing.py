@@ -38,7 +38,7 @@ def _gather_signature(x: Operand, indices: Operand, *, axis: int = 0) -> Signatu
 )
 def gather(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     axis = as_axis(axis, x.ndim)
-    return np.take(x, as_indices(indices, x.shape[axis]), axis)
+    return x.take(as_indices(indices, x.shape[axis]), axis)
 
 
 def _grid(indices: AnyArray, axis: int, size: int) -> tuple[AnyArray, ...]:

@@ -68,8 +68,6 @@ Rule = TypeVar("Rule", Lowering, Combines, StreamRule, PlaceRule, Expand, Infer,
 # Adds the steps of a node: from the builder, the views of its inputs and its attributes, to the view of its
 # output or those of several, or None as a lowering does.
 Steps = TypeVar("Steps", bound=Callable[..., View | list[View] | None])
-# Returns the kind and the function of a step that a fused step may include, for the attributes of a node.
-Element = Callable[..., tuple[str, Any]]
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read or written
@@ -137,7 +135,8 @@ class Operation:
         # whether the results are booleans, whatever the dtypes of the inputs
         self.is_predicate = signature in (broadcast_booleans, like_first_boolean)
         self.lower: Lowering | None = None
-        self.element: Element | None = None  # of float32, if one function of the core computes it
+        # the kind and the function of a step of float32 that a fused step may include, for the attributes
+        self.element: Callable[..., tuple[str, Any]] | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.checks_indices = False  # whether the second input is indices that may be out of range
         self.expand: Expand | None = None
@@ -279,7 +278,6 @@ class Operation:
         Each element of the inputs and outputs counts, as often as an output reads one.
         """
         given: Any = 0
-        made: Any = 0
         each = OPERATIONS_OF_ELEMENT
         x: Any
         for x in inputs if self.reads_values else ():
@@ -291,12 +289,9 @@ class Operation:
                 continue
             if x.dtype.hasobject and not has_sizes(x):
                 each = budget.STEP
-        for shape, _ in signatures or ():
-            made += product(shape)
-        if signatures is None:
-            made = given
+        made = given if signatures is None else sum([product(shape) for shape, _ in signatures])
         if self.reads is None:
-            return work_of_elements(given + made, 1, each)
+            return each * (given + made) + budget.STEP
         reads = self.reads(inputs, attributes)
         return each * (given + made * reads) + budget.STEP * reads
 
@@ -376,11 +371,6 @@ class Operation:
             found = self.function(*moved, **attributes)
             return [Signature(a.shape, a.dtype) for a in (found if type(found) is tuple else [found])]
         return [Signature.of(a) for a in self.compute(moved, attributes)]
-
-
-def work_of_elements(elements: Any, operations: int, each: int = OPERATIONS_OF_ELEMENT) -> Any:
-    """Return the elementary operations of so many operations on so many elements, each read or written."""
-    return each * elements + operations * budget.STEP
 
 
 def _as_integers(result: Any) -> Any:

@@ -257,14 +257,11 @@ class Compiler:
     def _count(self, work: Any) -> None:
         """Count the work of a node, an integer or a size, and check that so much is allowed."""
         times = self._times
-        if type(work) is int:
-            self._work += work * hint(times)
-            self._works[times] = self._works.get(times, 0) + work
-        else:
-            self._work += hint(work) * hint(times)
-            self._works[work] = self._works.get(work, 0) + times
+        self._work += hint(work) * hint(times)
         if self._work > self._budget.work:
             self._budget.check(self._work)
+        number, count = (times, work) if type(work) is int else (work, times)
+        self._works[number] = self._works.get(number, 0) + count
 
     def _move(
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Operand | None]

@@ -64,6 +64,19 @@ class Strided:
             raise ValueError(f"axes {tuple(order)} are no order of the {rank} axes of an array")
         return self.with_view(self.view.permuted(*order))
 
+    def take(self, indices: Any, axis: int) -> Strided:
+        """Select by an index, which removes the axis, or by indices at one distance."""
+        found = indices.ravel().tolist()
+        if not found or indices.ndim > 1:
+            raise NotStridedError("indices with several axes")
+        first, step = found[0], found[1] - found[0] if len(found) > 1 else 1
+        if any(found[i] != first + i * step for i in range(2, len(found))):
+            raise NotStridedError("indices at several distances")
+        view, stride = self.view, self.view.strides[axis]
+        shape = (*view.shape[:axis], *[len(found)] * indices.ndim, *view.shape[axis + 1 :])
+        strides = (*view.strides[:axis], *[step * stride] * indices.ndim, *view.strides[axis + 1 :])
+        return self.with_view(view.with_axes(shape, strides, first * stride))
+
     def __getitem__(self, index: Any) -> Strided:
         view, axis = self.view, 0
         for part in index if isinstance(index, tuple) else (index,):
@@ -89,26 +102,11 @@ def _sliced(view: View, axis: int, start: Any, stop: Any, step: int) -> View:
     return view.reversed(axis).sliced(axis, size - 1 - start, last, -step)
 
 
-def _take(x: Strided, indices: Any, axis: int) -> Strided:
-    """Select by an index, which removes the axis, or by indices at one distance."""
-    found = indices.ravel().tolist()
-    if not found or indices.ndim > 1:
-        raise NotStridedError("indices with several axes")
-    first, step = found[0], found[1] - found[0] if len(found) > 1 else 1
-    if any(found[i] != first + i * step for i in range(2, len(found))):
-        raise NotStridedError("indices at several distances")
-    view, stride = x.view, x.view.strides[axis]
-    shape = (*view.shape[:axis], *[len(found)] * indices.ndim, *view.shape[axis + 1 :])
-    strides = (*view.strides[:axis], *[step * stride] * indices.ndim, *view.strides[axis + 1 :])
-    return x.with_view(view.with_axes(shape, strides, first * stride))
-
-
 def _transpose(x: Strided, axes: Any = None) -> Strided:
     return x.transpose(*(() if axes is None else [axes]))
 
 
 MOVEMENTS: dict[Any, Callable[..., Any]] = {
     np.broadcast_to: lambda x, shape: x.with_view(x.view.broadcast(*shape)),
-    np.take: _take,
     np.transpose: _transpose,
 }
