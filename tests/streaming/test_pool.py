@@ -58,7 +58,7 @@ def test_each_stream_matches_a_stream_on_its_own_bitwise(isa: str, name: str, th
     onward.set_num_threads(threads)
     try:
         alone = {int(id): model.stream() for id in pool.open(230)}
-        for n in (1, 230, 0, 17, 97, 230):
+        for n in (1, 97, 0, 17, 230):
             ids = RNG.permutation(list(alone))[:n]
             x = inputs(name, n)
             y = pool.step(ids, x)
