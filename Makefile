@@ -10,7 +10,7 @@ run: $(VENV)/.installed-cli
 	$(BIN)/onward run vowels
 
 # Caches of compiled modules save seconds in each process that collects the tests, and some in the many that they start.
-export PYTHONDONTWRITEBYTECODE :=
+test test-peers test-web: export PYTHONDONTWRITEBYTECODE :=
 # A process for each core; the tests of a file stay in one.
 PARALLEL := --numprocesses auto --dist loadfile
 ## Run the tests that need no other framework
