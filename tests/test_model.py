@@ -283,7 +283,7 @@ def test_a_child_forked_while_another_thread_plans_does_not_wait_for_its_lock() 
     for caller in callers:
         caller.start()
     try:
-        for _ in range(30):
+        for _ in range(10):
             child = os.fork()
             if child == 0:
                 signal.alarm(20)
