@@ -138,7 +138,7 @@ class Model(_core.DirectCalls, BaseModel):
         check_call(self.inputs, args, inputs, [name for name, array in zeros.items() if array is None])
         arrays |= zeros
         shapes = {n: array.shape for n, array in arrays.items() if isinstance(array, np.ndarray)}
-        self._graph.sizes.check(shapes)
+        self._graph.sizes.check_call(shapes)
         return replaced, planner, [arrays[each.name] for each in planner.graph.inputs]
 
     @cached_property

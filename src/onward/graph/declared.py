@@ -1,10 +1,13 @@
 """Check the inputs of a call against those that a graph declares: names, dtypes, shapes and their sizes."""
 
 import ast
+import functools
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,6 +147,8 @@ def check_call(
 
 
 MAX_EXPRESSION = 2000  # characters
+MAX_FUNCTIONS = 512  # that are kept
+FunctionOfSizes = Callable[[Mapping[str, Any]], Any]
 FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy and torch, and Python's operators
     "Integer": lambda n: n,
     "Add": lambda *terms: sum(terms),
@@ -176,15 +181,23 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy and torch, and Python's
 SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
 
-class Sizes(NamedTuple):
+@dataclass
+class Sizes:
     """Ranges of symbols by name, the sizes of inputs as numbers or expressions of symbols, and guards.
 
     A guard is a condition of symbols on which the program depends, such as "T // 3 == 1".
     """
 
-    ranges: Mapping[str, tuple[int | None, int | None]] = {}
-    axes: Mapping[str, tuple[int | str, ...]] = {}
+    ranges: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     guards: tuple[str, ...] = ()
+    _allowed: Mapping[str, Sequence[int]] = field(default_factory=dict, init=False, compare=False)
+
+    def check_call(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Check the shapes of the inputs of a call, unless they are those of the last one."""
+        if shapes != self._allowed:
+            self.check(shapes)
+            self._allowed = shapes
 
     def check(self, shapes: Mapping[str, Sequence[Any]]) -> None:
         """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint.
@@ -223,21 +236,28 @@ def readable(expression: str) -> str:
 
 def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
     """Evaluate an expression or condition of symbols, or return None if it contains anything unknown."""
-    if len(expression) > MAX_EXPRESSION:
-        return None
     try:
-        value = _evaluated(parse_expression(expression), sizes)
-    except (SyntaxError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        value = _function_of(expression)(sizes)
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
         return None
     return value if type(value) is Size or (isinstance(value, int) and abs(value) < 1 << 63) else None
 
 
-def _evaluated(node: ast.AST, sizes: Mapping[str, Any]) -> Any:
+@functools.lru_cache(MAX_FUNCTIONS)  # a call checks the conditions again
+def _function_of(expression: str) -> FunctionOfSizes:
+    """Return the value of an expression as a function of sizes; that of an unknown expression is None."""
+    if len(expression) <= MAX_EXPRESSION:
+        with suppress(SyntaxError, ValueError, KeyError, RecursionError, MemoryError):
+            return _function(parse_expression(expression))
+    return lambda sizes: None
+
+
+def _function(node: ast.AST) -> FunctionOfSizes:
     match node:
         case ast.Constant(int() | float() as number):
-            return number
+            return lambda sizes: number
         case ast.Name(name):
-            return sizes[name]
+            return operator.itemgetter(name)
         case ast.Call(ast.Name() | ast.Attribute() as function, operands, []):
             kind = ast.unparse(function)
         case ast.BinOp(left, operation, right) | ast.Compare(left, [operation], [right]):
@@ -248,4 +268,5 @@ def _evaluated(node: ast.AST, sizes: Mapping[str, Any]) -> Any:
             kind, operands = type(operation).__name__, [operand]
         case _:
             raise ValueError(f"{ast.dump(node)[:60]} is not an expression of sizes")
-    return FUNCTIONS[kind](*(_evaluated(operand, sizes) for operand in operands))
+    combined, parts = FUNCTIONS[kind], list(map(_function, operands))
+    return lambda sizes: combined(*[part(sizes) for part in parts])
