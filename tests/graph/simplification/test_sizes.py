@@ -61,3 +61,39 @@ def test_sizes_in_types_that_cannot_hold_them_stay_casts(to: str) -> None:
     g.outputs = (g.add("Cast", g.add("Cast", g.add("Shape", x), to=np.dtype(to)), to=INT64),)
     array = np.zeros((5, 300), np.float32)
     np.testing.assert_array_equal(Planner(simplify(g))(array)[0], evaluate(g, array)[0])
+
+
+def reversed_pads(g: Graph, sizes: str) -> str:
+    """Return sizes in the order and with the zeros that PyTorch computes for Pad, last axis first."""
+    last = g.add("Sub", first_size(g, sizes), integers(g, 1))
+    zeros = g.add("ConstantOfShape", integers(g, 3), value=np.zeros(1, np.int64))
+    pairs = g.add("Reshape", g.add("Concat", last, zeros, axis=0), integers(g, -1, 2))
+    flipped = g.add("Slice", pairs, integers(g, -1), integers(g, -(2**62)), integers(g, 0), integers(g, -1))
+    return g.add("Reshape", g.add("Transpose", flipped, perm=[1, 0]), integers(g, -1))
+
+
+def negative(g: Graph, sizes: str) -> str:
+    return g.add("Abs", g.add("Neg", first_size(g, sizes)))
+
+
+@pytest.mark.parametrize(("part", "count"), [(reversed_pads, 4), (negative, 1)])
+def test_casts_of_what_is_computed_from_sizes_keep_them_known(part, count: int) -> None:
+    g = Graph()
+    x = g.add_input("x", np.float32, ("batch", "time"))
+    pads = g.add("Cast", part(g, g.add("Shape", x)), to=INT64)
+    zero, one = (g.add_constant(np.array(number)) for number in range(2))
+    g.outputs = (g.add("Pad", x, pads) if count == 4 else g.add("Range", zero, g.add("Squeeze", pads), one),)
+    simple = simplify(g)
+    assert "Cast" not in [node.operation for node in simple.nodes]
+    planner, array = Planner(simple), np.ones((5, 3), np.float32)
+    np.testing.assert_array_equal(planner(array)[0], evaluate(g, array)[0])
+    assert not list(planner.in_numpy())
+
+
+def test_sums_of_a_value_with_itself_take_no_exponential_time() -> None:
+    g = Graph()
+    value = g.add("Shape", g.add_input("x", np.float32, ("T",)))
+    for _ in range(40):
+        value = g.add("Add", value, value)
+    g.outputs = (g.add("Cast", value, to=INT64),)
+    np.testing.assert_array_equal(Planner(simplify(g))(np.zeros(3, np.float32))[0], [3 << 40])

@@ -10,6 +10,7 @@ import numpy as np
 from ..node import AnyArray, Node, Operand, Signature
 from ..operations import OPERATIONS
 from ..operations.arguments import as_integers
+from .sizes import holds_integers
 
 if TYPE_CHECKING:
     from .simplify import Simplifier
@@ -42,7 +43,7 @@ def _unchanged(s: Simplifier, node: Node) -> str | None:
             same = not np.any(trains) and sum(map(bool, node.outputs)) <= 1
         case "Cast" if x in s.wide and node.attributes.get("to") == np.int64:
             return s.wide[x]
-        case "Cast" if node.attributes.get("to") == np.int64 and _holds_integers(s, x):
+        case "Cast" if node.attributes.get("to") == np.int64 and holds_integers(s, x):
             same = True
         case "Cast":  # a value that has been cast to the dtype
             before = s.makers.get(x)
@@ -142,7 +143,7 @@ def _range(s: Simplifier, node: Node) -> Sequence[Node] | Node:
         if array is not None and array.dtype.kind == "f" and (array == np.trunc(array)).all():
             integers.append(s.constant(f"{name}/int64", array.astype(np.int64)))
             dtype = array.dtype
-        elif maker is not None and maker.operation == "Cast" and _holds_integers(s, maker.inputs[0]):
+        elif maker is not None and maker.operation == "Cast" and holds_integers(s, maker.inputs[0]):
             integers.append(maker.inputs[0])
             dtype = maker.attributes["to"]
         else:
@@ -152,19 +153,6 @@ def _range(s: Simplifier, node: Node) -> Sequence[Node] | Node:
     output = f"{node.outputs[0]}/int64"
     counted = Node("Range", tuple(integers), (output,), {}, node.name)
     return counted, Node("Cast", (output,), node.outputs, {"to": dtype}, node.name)
-
-
-def _holds_integers(s: Simplifier, name: str) -> bool:
-    """Whether a value is known to hold integers of 64 bits: sizes, and what is computed from them."""
-    array, maker = s.constants.get(name), s.makers.get(name)
-    if array is not None or maker is None:
-        return array is not None and array.dtype == np.int64
-    if maker.operation in ("Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape"):
-        return _holds_integers(s, maker.inputs[0])
-    joins = maker.operation in ("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Concat")
-    return maker.operation in ("Shape", "Size") or (
-        joins and all(_holds_integers(s, x) for x in maker.inputs)
-    )
 
 
 @rewrite("RNN", "GRU", "LSTM")

@@ -18,7 +18,7 @@ from .idioms import replace_idioms
 from .loops import as_layer, with_plain_index
 from .repetitions import rolled_up
 from .rewrites import REWRITES
-from .sizes import keep_wide
+from .sizes import keep_integers, keep_wide
 
 MAX_COMPARED = 64  # elements of constants that are compared by value
 
@@ -47,6 +47,7 @@ class Simplifier:
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # values that equal others
         self.makers: dict[str, Node] = {}
+        self.integers: set[str] = set()  # values that hold integers of 64 bits
         self.wide: dict[str, str] = {}  # sizes in int32 that are known in int64
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
         self._budget = budget.current()
@@ -118,6 +119,7 @@ class Simplifier:
         self.nodes.append(node)
         for name in node.outputs:
             self.makers[name] = node
+        keep_integers(self, node)
         keep_wide(self, node)
 
     def _equal(self, node: Node) -> Node:

@@ -1,4 +1,4 @@
-"""Compute sizes in int64, as Shape gives them, where a graph casts them to int32 and back."""
+"""Find values that hold integers of 64 bits, and compute sizes in int64 where a graph casts them to int32."""
 
 from __future__ import annotations
 
@@ -12,6 +12,28 @@ if TYPE_CHECKING:
     from .simplify import Simplifier
 
 MOVING = ("Slice", "Gather", "Squeeze", "Unsqueeze", "Reshape")  # their other inputs are no sizes
+
+JOINING = ("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Concat", "Neg", "Abs")
+
+
+def keep_integers(s: Simplifier, node: Node) -> None:
+    """Note whether the outputs hold integers of 64 bits: sizes, and what is computed from them."""
+    operation, inputs = node.operation, node.inputs
+    if operation == "ConstantOfShape":
+        is_integer = getattr(node.attributes.get("value"), "dtype", None) == np.int64
+    elif operation in (*MOVING, "Transpose", "Expand", *JOINING):
+        read = inputs if operation in JOINING else inputs[:1]
+        is_integer = bool(read) and all(holds_integers(s, name) for name in read)
+    else:
+        is_integer = operation in ("Shape", "Size")
+    if is_integer:
+        s.integers.update(node.outputs)
+
+
+def holds_integers(s: Simplifier, name: str) -> bool:
+    """Whether a value is known to hold integers of 64 bits."""
+    array = s.constants.get(name)
+    return name in s.integers if array is None else array.dtype == np.int64
 
 
 def keep_wide(s: Simplifier, node: Node) -> None:
