@@ -7,7 +7,6 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,17 +180,19 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy and torch, and Python's
 SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
 
-@dataclass
-class Sizes:
+class _Sizes(NamedTuple):
+    ranges: Mapping[str, tuple[int | None, int | None]] = {}
+    axes: Mapping[str, tuple[int | str, ...]] = {}
+    guards: tuple[str, ...] = ()
+
+
+class Sizes(_Sizes):
     """Ranges of symbols by name, the sizes of inputs as numbers or expressions of symbols, and guards.
 
     A guard is a condition of symbols on which the program depends, such as "T // 3 == 1".
     """
 
-    ranges: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
-    axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    guards: tuple[str, ...] = ()
-    _allowed: Mapping[str, Sequence[int]] = field(default_factory=dict, init=False, compare=False)
+    _allowed: Mapping[str, Sequence[int]] = {}  # the shapes of the last call
 
     def check_call(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Check the shapes of the inputs of a call, unless they are those of the last one."""
