@@ -18,7 +18,7 @@ from ..size import Axes, Size, hint, is_symbolic
 from ..sized import broadcast_shape, has_sizes, have_same_sizes, product
 from .bodies import improved
 from .passes import optimized
-from .steps import Body
+from .steps import NODE, Body, views_of
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
 from .words import CONDITIONS, RecordedWeights, WordWriter
 
@@ -49,7 +49,7 @@ class Builder:
         self.core = weights.core
         self.lanes = self.core.lanes()
         self._sizes: dict[int, Any] = {}  # of the arrays in the arena, in bytes, by their spaces
-        # once built: the size of each array of the arena, and the first and the last step that use it
+        # once optimized: the size of each array of the arena, and the first and the last step that use it
         self.arrays: dict[int, tuple[Any, int, int]] = {}
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.has_integer_products = False
@@ -317,28 +317,30 @@ class Builder:
         self.add(step, parameter, ordered.reshaped(*flat), y.reshaped(*flat))
         return y.permuted(*inverse(order))
 
+    def add_node(self, node: Any, views: Sequence[View]) -> None:
+        """Add a node that runs in NumPy, and the views that it reads and writes."""
+        self.add(NODE, node, *views)
+        self.segment_start = len(self.steps)
+
+    def optimize(self) -> None:
+        """Make fewer steps compute the same; arrays of the arena share memory if no step needs both.
+
+        What nodes in NumPy use stays until the end: they may return a part of an input.
+        """
+        used = [view for step in self.steps if step[0] == NODE for view in views_of(step)]
+        steps = optimized([*self.steps, (NODE, (None, *used))], self._sizes, self.lanes)
+        for space, lifetime in _core.lifetimes(steps, View).items():
+            self.arrays[space] = self._sizes[space], *lifetime
+        self.steps = steps[:-1]
+
     def build(
-        self,
-        axes: Axes,
-        outputs: Sequence[View],
-        locations: Sequence[View],
-        work: Any = 0,
-        optimize: bool = False,
+        self, axes: Axes, outputs: Sequence[View], locations: Sequence[View], work: Any = 0
     ) -> tuple[Any, list[Bytes]]:
         """Return the core's program and the bytes of its constants, which follow each other in memory.
 
-        `locations` are the views that the caller asks for, `work` is the number of elementary operations. If
-        `optimize`, the program has fewer steps, and arrays in the arena share memory if no step needs both.
-        All steps must then run in one call, and no location may lie in the arena.
+        `locations` are the views that the caller asks for, `work` is the number of elementary operations.
         """
-        arrays = self.arrays
-        if optimize:
-            self.steps = optimized(self.steps, self._sizes, self.lanes)
-            for space, lifetime in _core.lifetimes(self.steps, View).items():
-                arrays[space] = self._sizes[space], *lifetime
-        else:
-            arrays.update({space: (size, 0, len(self.steps)) for space, size in self._sizes.items()})
-        weights: dict[Identity, int] = {}
+        arrays, weights = self.arrays, dict[Identity, int]()
 
         def place_of(found: Any) -> int:
             """Return the number of a core's weights."""

@@ -28,7 +28,7 @@ from ..operations.value import Value, contents
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
-from .program import Location, NumPyNode, Program, Recordings, Rest, Source, source_of
+from .program import Location, NumPyNode, Program, Recordings, Rest, Source, source_of, views_at
 from .runs import run_count
 from .view import DTYPES, View, name_of
 
@@ -91,48 +91,24 @@ class Compiler:
             self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
         else:
             self._add_rest()
-        self._end_segment()
-        only_steps = all(type(segment) is tuple for segment in self._program.segments)
         self._program.axes.node, self._program.axes.is_structural = "optimization", True
-        outputs = [o.view for o in self._program.outputs if isinstance(o, Location) and o.view is not None]
-        locations: list[View] = []
-        self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
-        self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
         try:
+            self._builder.optimize()
+            self._builder.steps, outputs, locations = self._program.divide(self._builder.steps)
             work = self._program.axes.total([count * number for number, count in self._works.items()])
-            found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
+            found = self._builder.build(self._program.axes, outputs, locations, work)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
         except (TypeError, ValueError, IndexError) as error:  # an attribute of another type
             raise ArgumentError(f"the core refuses a step of a node: {error}") from error
         self._program.core, self._program.constants = found
         self._program.steps = self._builder.steps
-        if only_steps:
-            self._program.segments = [(0, len(self._builder.steps))]
         return self._program
 
     @property
     def builder(self) -> Builder:
         """What holds the steps, in the order in which they run once the program is compiled."""
         return self._builder
-
-    def _asked(self, source: Source, locations: list[View]) -> Source:
-        """Return a source whose view in the arena or an input, if it has one, is among those asked for."""
-        if not isinstance(source, Location) or source.view is None:
-            return source
-        locations.append(source.view)
-        return Location(source.view, source.name, len(locations) - 1)
-
-    def _located(self, segment: Any, locations: list[View]) -> Any:
-        """Return a segment whose values are among the views that the program asks for."""
-        if type(segment) is tuple:
-            return segment
-        inputs = [self._asked(source, locations) for source in segment.inputs]
-        if isinstance(segment, Rest):
-            return Rest(segment.graph, inputs)
-        return NumPyNode(
-            segment.node, inputs, [self._asked(o, locations) for o in segment.outputs], segment.is_open
-        )
 
     def _add_input(self, declared: Input, array: Any, is_parameter: bool) -> None:
         name = declared.name
@@ -343,11 +319,12 @@ class Compiler:
         if self._in_body:
             raise _NeedsPython
         sources = [source_of(self._with_numbers(value)) for value in inputs]
-        self._end_segment()
         unknown = [Value(UNKNOWN) for _ in node.outputs]
         values = unknown if signatures is None else [Value.at(s, self._new(s)) for s in signatures]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
-        self._program.segments.append(NumPyNode(node, sources, targets, signatures is None))
+        self._builder.add_node(
+            NumPyNode(node, sources, targets, signatures is None), views_at(sources + targets)
+        )
         self._define(node, values)
 
     def _new(self, signature: Signature) -> View | None:
@@ -379,9 +356,8 @@ class Compiler:
         unknown = {name: value for name, value in live.items() if not value.known}
         for name in unknown:
             rest.add_input(name)
-        self._end_segment()
         locations = [Location(value.view, value.name) for value in unknown.values()]
-        self._program.segments.append(Rest(rest, locations))
+        self._builder.add_node(Rest(rest, locations), views_at(locations))
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Operand | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
@@ -421,12 +397,6 @@ class Compiler:
         if not is_empty:
             self._builder.add("copy", value.view, target)
         return Location(target, value.name)
-
-    def _end_segment(self) -> None:
-        steps = len(self._builder.steps)
-        if steps > self._builder.segment_start:
-            self._program.segments.append((self._builder.segment_start, steps))
-        self._builder.segment_start = steps
 
 
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:

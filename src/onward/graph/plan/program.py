@@ -1,6 +1,6 @@
 """What the compiler makes of a graph: steps of the core, the nodes between them, and where the values are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..node import Expansion, Node, Operand, Signature
@@ -9,7 +9,7 @@ from ..operations.value import Value
 from ..polynomial import Guard, evaluated
 from ..size import Axes, Size, hint
 from .builder import Bytes
-from .steps import Step
+from .steps import NODE, Step
 from .view import View
 
 
@@ -58,10 +58,56 @@ class Program:
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []
 
+    def divide(self, steps: Sequence[Step]) -> tuple[list[Step], list[View], list[View]]:
+        """Divide steps into segments: ranges of those of the core, and the nodes between them.
+
+        Return the steps of the core, the views of the outputs, and the views that a call asks for.
+        """
+        core, start, locations = list[Step](), 0, list[View]()
+        for step in steps:
+            if step[0] != NODE:
+                core.append(step)
+                continue
+            if len(core) > start:
+                self.segments.append((start, len(core)))
+            start = len(core)
+            node, *views = step[1]
+            self.segments.append(_asked_for(node, views, locations))
+        if len(core) > start or not self.segments:
+            self.segments.append((start, len(core)))
+        outputs = views_at(self.outputs)
+        self.outputs = _located(self.outputs, iter(outputs), locations)
+        return core, outputs, locations
+
     @property
     def in_numpy(self) -> list[Node]:
         """The nodes that run in NumPy between the steps; before the rest of a graph, there is one."""
         return [segment.node for segment in self.segments if isinstance(segment, NumPyNode)]
+
+
+def views_at(sources: Sequence[Source]) -> list[View]:
+    """Return the views of those sources that are in a space of the plan."""
+    return [s.view for s in sources if isinstance(s, Location) and s.view is not None]
+
+
+def _located(sources: Sequence[Source], views: Iterator[View], locations: list[View]) -> list[Source]:
+    """Return sources at these views, which become locations that a call asks for."""
+    found: list[Source] = []
+    for source in sources:
+        if isinstance(source, Location) and source.view is not None:
+            locations.append(next(views))
+            source = Location(locations[-1], source.name, len(locations) - 1)
+        found.append(source)
+    return found
+
+
+def _asked_for(node: NumPyNode | Rest, views: Sequence[View], locations: list[View]) -> NumPyNode | Rest:
+    """Return a node that asks for the views of its values."""
+    following = iter(views)
+    inputs = _located(node.inputs, following, locations)
+    if isinstance(node, Rest):
+        return Rest(node.graph, inputs)
+    return NumPyNode(node.node, inputs, _located(node.outputs, following, locations), node.is_open)
 
 
 def source_of(value: Value | None) -> Source:

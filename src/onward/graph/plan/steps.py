@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .view import View
 
 Step = tuple[str, tuple[Any, ...]]
+NODE = "node"  # a step that the core does not see: a node that runs in NumPy, and the views that it uses
 
 
 class Body(NamedTuple):
