@@ -349,8 +349,25 @@ def test_random_scripted_modules(first_seed: int, tmp_path: Path) -> None:
                     each.skip()
                 actual = model(x, y)
                 assert_close(flat(actual)[: len(expected)], expected)  # the states follow the outputs
+                if (
+                    seed % 5 == 0
+                    and (whole := saved_whole(model, tmp_path / f"{seed}.safetensors")) is not None
+                ):
+                    with each.skipping(onward.errors.OnwardError):  # the graph of other sizes
+                        results = whole(x, y)
+                    assert_close(flat(results)[: len(expected)], expected)
     cases.check(most=2 / 3)
     assert len(refused) <= 2
+
+
+def saved_whole(model: Any, path: Path) -> Any:
+    """Return the saved graph of a model for all sizes, or None if there is none."""
+    if not path.exists():
+        try:
+            model.save(path)
+        except onward.errors.ArgumentError:
+            return None
+    return onward.load(path)
 
 
 def refusal(model: Any, *inputs: NDArray[Any]) -> str | None:
