@@ -30,6 +30,8 @@ pair = [self.past, x]; pair[0].add_(1)
 pair = {"a": self.past}; pair["a"].add_(1)
 pair = [x]; pair.append(self.past); pair[1].add_(1)
 for each in [self.past, self.past]: each.add_(x)
+p = self.past.to(torch.float32); p.add_(1)
+p = self.past.float(); p.add_(1)
 self.bump(self.past)
 self.bump(self.past[1])
 self.shown().add_(1)
@@ -53,6 +55,9 @@ items = self.history + [x]; items.append(x); items[1] = x
 items = [self.past, x]; items[0] = x; items.append(x)
 p = self.past + x; p.add_(1)
 p = self.past.clone(); p.add_(1)
+p = self.past.to(torch.float64); p.add_(1)
+p = self.past.double().t(); p.add_(1)
+p = self.past.type_as(self.past.double()); p.add_(1)
 n = self.sizes[0]; y = x * n; items = [y, y]; items[0] = x
 """.strip().splitlines()
 

@@ -17,7 +17,7 @@ from ....graph.node import AnyArray
 from ..archive import Archive, View
 from ..aten import operators  # noqa: F401 - registers them
 from ..aten.registry import VIEWS, Tensor
-from ..aten.schemas import in_place
+from ..aten.schemas import DTYPES, in_place
 from ..unpickle import Global, PickledObject
 from .code import Code, Function, dotted
 from .operators import CHANGES, CONTAINERS
@@ -208,6 +208,9 @@ class Search:
                 return found
         return {}
 
+    def _has_dtype(self, path: Path, dtypes: Sequence[Any]) -> bool:
+        return self._is(path, Tensor) and self.value(path).dtype in dtypes
+
     def _elements(self, found: Paths) -> Paths:
         """Return what elements of containers may be."""
         paths = [(*path, ELEMENT) for path in found if self._is(path, tuple, list, dict)]
@@ -236,7 +239,14 @@ class Search:
         if name in CHANGES:
             self._assign(node.args[0], _union(arguments), values)
         found = self._elements(_union(arguments)) if name in CONTAINERS else {}
-        return found | (_union(arguments) if name in SHARING else {})
+        if name not in SHARING:
+            return found
+        dtypes = [
+            DTYPES.get(n.value) for n in node.args if isinstance(n, ast.Constant) and type(n.value) is int
+        ]
+        is_copy = name == "type_as" or (name == "to" and dtypes)  # into another dtype
+        shown = {path: None for path in _union(arguments) if not is_copy or self._has_dtype(path, dtypes)}
+        return found | shown
 
 
 def _inner(owner: Any, name: str) -> Any:
