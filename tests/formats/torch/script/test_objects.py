@@ -32,9 +32,14 @@ def test_assigned_attributes_are_found_however_the_code_spells_the_assignment(
     assert count == 8
 
 
-@pytest.mark.parametrize(
-    "call", ["torch.add_(past, 1)", "torch.add_ (self.past, 1)", "torch.add_(\n      past, 1)"]
-)
+CALLS = [
+    *("torch.add_(past, 1)", "torch.add_ (self.past, 1)", "torch.add_(\n      past, 1)"),
+    *("torch.add_(torch.select(past, 0, 0), 1)", "torch.add_(torch.view(self.past, [3]), 1)"),
+    *("torch.add_([past][0], 1)", "torch.copy_(past, torch.add(past, 1))"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_tensors_that_calls_change_in_place_are_carries(tmp_path: Path, call: str) -> None:
     body = forward("past = self.past", f"_0 = {call}", "return torch.add(x, self.past)")
     state = b"}X\x04\x00\x00\x00past" + tensor((1, 3)) + b"s"

@@ -27,6 +27,7 @@ from .values import Object, Unknown, items
 MAX_DEPTH = 64
 Path = tuple[str, ...]
 Paths = dict[Path, None]  # an ordered set
+PATH = 100  # operations for a path
 ELEMENT = "[]"  # in a path, the elements of a list, tuple or dict
 # the operators and functions whose results may be or show an argument
 SHARING = {key.partition(".")[0] for key in VIEWS} | {"annotate", "unchecked_cast"}
@@ -150,6 +151,7 @@ class Search:
     def _run(self, body: Sequence[ast.stmt], values: dict[str, Paths], result: Paths) -> None:
         """Search statements; variables keep all values that they have had."""
         for statement in body:
+            budget.spend(2 * budget.STEP)
             match statement:
                 case ast.If(test, first, second):
                     flags = [self.value(path) for path in self._paths(test, values)]
@@ -184,14 +186,18 @@ class Search:
 
     def _paths(self, node: ast.expr, values: dict[str, Paths]) -> Paths:
         """Return the attributes that an expression stands for."""
-        budget.spend(2 * budget.STEP)
+        found = self._searched(node, values)
+        budget.spend(2 * budget.STEP + PATH * len(found))
+        return found
+
+    def _searched(self, node: ast.expr, values: dict[str, Paths]) -> Paths:
         match node:
             case ast.Name(name):
                 return values.get(name, {})
             case ast.Attribute(inner, name) | ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
                 found = self._paths(inner, values)
                 owners = [path for path in found if self._is(path, Object)]
-                others = {path: None for path in found if path not in owners}  # of a named tuple
+                others = {path: None for path in found if not self._is(path, Object)}  # of a named tuple
                 return others | {
                     (*path, name): None for path in owners if name in self.value(path).attributes
                 }
