@@ -193,7 +193,7 @@ call, reads = lambda: stream(x), [lambda: stream.state, stream.copy, lambda: str
 changes = [lambda: stream(x), stream.reset]
 """,
     "stream of a graph": """
-stream, x = detector(64).stream(time_axis=1), np.ones((20_000, 64), np.float32)
+stream, x = detector(64).stream(time_axis=1), np.ones((80_000, 64), np.float32)
 call, reads = lambda: stream(x), [lambda: stream.state, stream.copy, lambda: stream.save(os.devnull)]
 changes = [lambda: stream(x), stream.reset, stream.finish]
 """,

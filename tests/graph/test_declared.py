@@ -15,6 +15,7 @@ def test_a_call_does_not_parse_conditions_that_an_earlier_call_parsed(monkeypatc
         return original(source)
 
     original = declared.parse_expression
+    declared._function_of.cache_clear()
     monkeypatch.setattr(declared, "parse_expression", parse)
     sizes = Sizes({"T": (3, None)}, {"x": ("T", "2*T + 1")}, ("T % 7 < 6", "unknown(T)"))
     for T in (4, 5, 4, 8):

@@ -10,7 +10,7 @@ from support.onnx_nodes import model_of, open_model
 from support.programs import described_steps, plan_of
 
 from onward.graph import Graph, Model
-from onward.graph.operations import OPERATIONS
+from onward.graph.operations import OPERATIONS, registry
 from onward.graph.operations.compositions import composed
 from onward.graph.operations.modules import MODULES
 from onward.graph.plan import passes
@@ -98,6 +98,7 @@ def random_formula(seed: int) -> Any:
 def test_random_compositions_match_numpy(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A composition of more functions than a step may have, or that reads a result again, was refused."""
     monkeypatch.setitem(MODULES, "Random", ())
+    monkeypatch.setitem(registry._defined, "Random", None)
     defined = composed("Random", has_steps=True)(random_formula(seed))
     monkeypatch.setitem(OPERATIONS, "Random", defined)
     graph, rng = Graph(), np.random.default_rng(seed)
