@@ -128,6 +128,7 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
 
 // The views that the program asks for.
 nb::object views_of(Plan& plan) {
+    const nb::ft_lock_guard lock(plan.mutex);
     if (!plan.views.is_valid()) {
         nb::list views;
         for (const onward::View& view : plan.locations)

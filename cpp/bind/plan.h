@@ -44,6 +44,7 @@ struct Plan : onward::BoundPlan {
     using BoundPlan::BoundPlan;
     bool is_allowed = false;  // whether calls may take so much memory and work
     nb::object views;         // `locations` for Python, once it has asked for them
+    nb::ft_mutex mutex;       // of the views
 };
 
 class Program {

@@ -41,9 +41,8 @@ public:
     Program(const Program&) = delete;
 
     // Makes a plan, which the program must outlive, the one for these sizes of the axes; it allocates nothing if the
-    // memory of the plan suffices. Returns false, and
-    // leaves the plan as it was, if they do not satisfy the guards. Throws what the methods of Plan throw, and
-    // std::overflow_error if a size is too large; the plan is then of no use.
+    // memory of the plan suffices. Returns false, and leaves the plan as it was, if they do not satisfy the guards.
+    // Throws what the methods of Plan throw, and std::overflow_error if a size is too large; the plan is then of no use.
     bool bind(const std::vector<Size>& axes, BoundPlan& bound) const;
     Size size() const { return Size(steps.size()); }  // steps
 
