@@ -69,6 +69,7 @@ Program::Program(const int64_t* first, Size n, const std::vector<PackedWeights>&
         arrays.push_back(array);
     }
     for (Size count = words.count(); count--;) outputs.push_back(words.list<Number>());
+    if (outputs.size() > spaces.size()) throw std::out_of_range("a program has more outputs than spaces");
     for (Size count = words.count(); count--;) locations.emplace_back(words, memory);
     for (Size count = words.count(); count--;) {
         Words part = words.part();

@@ -55,11 +55,12 @@ public:
         return holds ? std::move(kept.plan) : nullptr;
     }
 
-    // Makes plans for other sizes, with the memory of one for these, until as many are kept as there may be.
+    // Makes room for as many other plans as are kept, which take no more memory than the one for these sizes.
     void reserve(const std::vector<Size>& axes) {
         for (Kept& kept : plans) {
-            if (kept.plan) continue;
-            kept.plan = std::make_shared<Plan>(program.kernels);
+            if (kept.is_bound && kept.plan->axes == axes) continue;
+            if (!kept.plan) kept.plan = std::make_shared<Plan>(program.kernels);
+            kept.is_bound = false, kept.used = 0;
             program.bind(axes, *kept.plan);
         }
     }

@@ -134,6 +134,19 @@ def test_a_quantized_embedding_compiles(precision: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(compiled.stream()(x), y)
 
 
+def test_the_wide_table_of_an_embedding_takes_the_name_of_no_other_constant(tmp_path: Path) -> None:
+    graph, rng = Graph(), np.random.default_rng(0)
+    table, other = (rng.standard_normal((4, 3)).astype(dtype) for dtype in (np.float16, np.float32))
+    places = graph.add_input("places", np.int64, ("n",))
+    names = graph.add_constant(table, "table"), graph.add_constant(other, "table/float32:0")
+    found = graph.add("Cast", graph.add("Gather", names[0], places), to=np.dtype(np.float32))
+    graph.outputs = (graph.add("Add", found, graph.add("Gather", names[1], places)),)
+    Model(graph).compile(tmp_path / "x.onward", x := np.array([1, 2, 0, 3]))
+    np.testing.assert_array_equal(
+        onward.load(tmp_path / "x.onward")(x), table.astype(np.float32)[x] + other[x]
+    )
+
+
 def test_calls_are_checked_as_those_of_models(tmp_path: Path) -> None:
     detector_of_voices().compile(tmp_path / "x.onward", sr=np.int64(16000))
     model: Any = onward.load(tmp_path / "x.onward")

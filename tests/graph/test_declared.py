@@ -1,10 +1,14 @@
 """Checks of the sizes of inputs against what a file declares."""
 
+import sys
+from contextlib import suppress
+from typing import Any
+
 import pytest
 
 from onward.errors import ShapeError
 from onward.graph import declared
-from onward.graph.declared import Sizes
+from onward.graph.declared import Sizes, evaluate
 
 
 def test_a_call_does_not_parse_conditions_that_an_earlier_call_parsed(monkeypatch) -> None:
@@ -31,3 +35,15 @@ def test_wrong_sizes_are_refused_also_after_right_ones_and_a_second_time() -> No
             with pytest.raises(ShapeError, match=message):
                 sizes.check_call({"x": wrong})
     sizes.check_call({"x": (4, 2)})
+
+
+def test_a_condition_that_a_deep_call_cannot_parse_is_checked_later() -> None:
+    condition = "-" * 60 + "T == 4"
+
+    def evaluated(depth: int) -> Any:
+        return evaluated(depth - 1) if depth else evaluate(condition, {"T": 5})
+
+    for room in range(20, 300, 20):
+        with suppress(RecursionError):
+            evaluated(sys.getrecursionlimit() - room)
+    assert evaluated(0) is False

@@ -23,6 +23,7 @@ self.past[0] += x[1]
 self.past[:, 1:].mul_(2)
 self.past.view(-1).add_(1)
 p = self.past.t(); p[0] = 3
+p = self.past.type_as(x); p.add_(1); x = x + p
 p = self.past if self.count == 2 else x; p.add_(1)
 p = x; p = self.past; p.add_(1)
 a, b = (self.past, x); a.sub_(b)
@@ -57,7 +58,8 @@ p = self.past + x; p.add_(1)
 p = self.past.clone(); p.add_(1)
 p = self.past.to(torch.float64); p.add_(1)
 p = self.past.double().t(); p.add_(1)
-p = self.past.type_as(self.past.double()); p.add_(1)
+p = self.past.to(torch.float32, copy=True); p.add_(1)
+p = self.past.to(torch.float32, False, True); p.add_(1)
 n = self.sizes[0]; y = x * n; items = [y, y]; items[0] = x
 """.strip().splitlines()
 

@@ -237,9 +237,11 @@ def readable(expression: str) -> str:
 
 def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
     """Evaluate an expression or condition of symbols, or return None if it contains anything unknown."""
+    if len(expression) > MAX_EXPRESSION:
+        return None
     try:
         value = _function_of(expression)(sizes)
-    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
         return None
     return value if type(value) is Size or (isinstance(value, int) and abs(value) < 1 << 63) else None
 
@@ -247,9 +249,8 @@ def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
 @functools.lru_cache(MAX_FUNCTIONS)  # a call checks the conditions again
 def _function_of(expression: str) -> FunctionOfSizes:
     """Return the value of an expression as a function of sizes; that of an unknown expression is None."""
-    if len(expression) <= MAX_EXPRESSION:
-        with suppress(SyntaxError, ValueError, KeyError, RecursionError, MemoryError):
-            return _function(parse_expression(expression))
+    with suppress(SyntaxError, ValueError, KeyError):
+        return _function(parse_expression(expression))
     return lambda sizes: None
 
 

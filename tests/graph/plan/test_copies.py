@@ -8,6 +8,8 @@ from onnx import helper
 from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
 
+from onward.graph import Graph, Model
+
 
 def node(operation: str, inputs: str, output: str, **attributes: Any) -> Any:
     return helper.make_node(operation, inputs.split(), [output], **attributes)
@@ -151,3 +153,20 @@ def test_elements_at_indices_are_written_to_the_output() -> None:
     model = open_model(model_of(nodes, {"x": x, "places": places}, ["y"], {}))
     model(x, places)
     assert "copy" not in [name for name, _ in model.programs[0].steps]
+
+
+def test_steps_after_a_node_in_numpy_leave_what_it_returns_as_it_is() -> None:
+    """It may return a part of its input, whose memory other arrays must not take."""
+    rng, graph = np.random.default_rng(0), Graph()
+    x = rng.standard_normal((3, 64)).astype(np.float32)
+    value, bits, expected, y = graph.add_input("x", np.float32, ("n", 64)), [], [], x
+    for _ in range(8):
+        weights = rng.standard_normal((64, 64)).astype(np.float32) / 8
+        value = graph.add("Tanh", graph.add("MatMul", value, graph.add_constant(weights)))
+        bits.append(graph.add("BitCast", value, to=np.dtype(np.uint32)))  # in NumPy, without a copy
+        y = np.tanh(y @ weights)
+        expected.append(y)
+    graph.outputs = (*bits, value)
+    *found, _ = Model(graph)(x)
+    for actual, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual.view(np.float32), y, rtol=0, atol=1e-4)

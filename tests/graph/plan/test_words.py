@@ -123,3 +123,10 @@ def test_matrices_without_memory_are_not_packed(M: int, N: int, K: int) -> None:
 def test_rows_without_memory_are_not_gathered() -> None:
     with pytest.raises(MemoryError):
         run("reduce", "sum", at(0, 1 << 61, strides=[0]), at(1, 1))
+
+
+def test_a_program_has_a_space_for_each_output() -> None:
+    no_list, outputs = [0], [2, 0, 0]  # two shapes without axes
+    words = [*no_list, *no_list, *no_list, *no_list, *outputs, *no_list, *no_list]
+    with pytest.raises(IndexError, match="more outputs than spaces"):
+        _core.Program(np.array(words, np.int64), [])

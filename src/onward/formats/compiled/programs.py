@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +91,8 @@ def with_wide_tables(graph: Graph) -> Graph:
     for node in graph.nodes:
         for name in node.inputs:
             users.setdefault(name, []).append(node)
-    constants, nodes = dict(graph.constants), []
+    constants, nodes, wide = dict(graph.constants), [], dict[str, str]()
+    known = {*constants, *(d.name for d in graph.inputs), *(y for node in graph.nodes for y in node.outputs)}
     for node in graph.nodes:
         table, y = constants.get(node.inputs[0]) if node.inputs else None, node.outputs[0]
         if node.operation == "Gather" and table is not None and table.dtype == np.float16:
@@ -98,9 +100,11 @@ def with_wide_tables(graph: Graph) -> Graph:
                 each.operation == "Cast" and each.attributes["to"] == np.float32 for each in users.get(y, [])
             ]
             if all(casts) and y not in graph.outputs:
-                wide = f"{node.inputs[0]}/float32"
-                constants[wide] = table.astype(np.float32)
-                node = node.with_inputs(wide, *node.inputs[1:])
+                name, *indices = node.inputs
+                if name not in wide:
+                    wide[name] = next(n for i in count() if (n := f"{name}/float32:{i}") not in known)
+                    constants[wide[name]] = table.astype(np.float32)
+                node = node.with_inputs(wide[name], *indices)
         nodes.append(with_bodies(node, with_wide_tables))
     return graph.replaced(nodes=nodes, constants=constants).without_unused()
 

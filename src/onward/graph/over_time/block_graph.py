@@ -30,7 +30,8 @@ class BlockGraph(TimeFollower):
     def graph(self, with_carries: bool) -> Graph:
         """Return the graph; its first inputs and, if `with_carries`, its first outputs are the carries."""
         outputs = [self._names.get(name, name) for name in self._source.outputs]
-        inputs = [Input(c.name, c.initial.dtype, c.sizes) for c in self.carries]
+        # at the end, NumPy would compute what empty carries of known sizes determine, and round differently
+        inputs = [Input(c.name, c.initial.dtype, c.sizes if with_carries else None) for c in self.carries]
         return Graph(
             [*inputs, *self._source.inputs],
             (*([self._after[c.name] for c in self.carries] if with_carries else []), *outputs),
@@ -81,7 +82,8 @@ class BlockGraph(TimeFollower):
     def carry(self, node: Node, initial: Any, axis: int | None, suffix: str = "", source: str = "") -> str:
         """Add a value that the next call takes from this one; its length may vary along a time axis.
 
-        If `source` names a value of the graph, the carry starts at that value instead of at `initial`. Raises
+        If `source` names a value of the graph, the carry starts at that value instead of at `initial`.
+        Streams hold the axes after the rows in another order: steps first, and channels last. Raises
         ArgumentError if the time axis of an input does not hold the steps in order.
         """
         for x in filter(self.timing, node.inputs):

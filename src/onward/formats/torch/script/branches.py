@@ -257,9 +257,8 @@ class _Branch(Join):
     def __init__(self, recorder: Calls, sides: Sequence[Region]) -> None:
         super().__init__(recorder)
         self.sides = sides
-        self.slots: dict[
-            tuple[Any, ...], Slot
-        ] = {}  # by the names of the values in both sides, and their memory
+        # by the names of the values in both sides, and their memory
+        self.slots: dict[tuple[Any, ...], Slot] = {}
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
         """Return the only value of two sides, or an Unknown if both give values."""

@@ -195,13 +195,14 @@ def _is(calls: Calls, a: Any, b: Any) -> bool:
 
 def _to(calls: Calls, x: Any, *others: Any, **keywords: Any) -> Any:
     """Convert a tensor to the dtype among the arguments, if there is one; devices have no effect."""
-    dtype = keywords.get("dtype")
+    dtype, flags = keywords.get("dtype"), [other for other in others if type(other) is bool]
     for other in others:
         if isinstance(other, Tensor):
             dtype = NUMBERS[other.dtype.name]
         elif type(other) is int and dtype is None:
             dtype = other
-    return x if dtype is None else calls.call("to", x, dtype)
+    y = x if dtype is None else calls.call("to", x, dtype)
+    return calls.call("clone", y) if keywords.get("copy", flags[1:2] == [True]) else y
 
 
 def _contains(calls: Calls, container: Any, value: Any) -> Any:
@@ -306,7 +307,7 @@ QUERIES: dict[str, Callable[..., Any]] = {
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",
     "is_complex": lambda calls, x: x.dtype.kind == "c", "prim.abs": lambda calls, x: calls.call("abs", x),
     **dict.fromkeys(("item", "ScalarImplicit"), lambda calls, x: calls.number(x, lists.kind_of(x))),
-    "to": _to,
+    "to": _to, "type_as": _to,
     **dict.fromkeys(("prim.data", "data", "requires_grad_", "pin_memory", "cpu", "cuda"), _same),
     **dict.fromkeys((
         "prim.is_cuda", "prim.requires_grad", "prim.is_quantized", "prim.is_sparse", "prim.is_mkldnn",

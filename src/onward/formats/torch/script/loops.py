@@ -215,9 +215,7 @@ class _Loop(Join):
                     carried.known, self.is_stable = joined, False
                     carried.unlike |= unlike
                 elif self.region.graph.axes.names and not self.region.graph.axes.is_general:
-                    raise ArgumentError(
-                        "the sizes of a tensor differ between iterations"
-                    )  # known ones may not
+                    raise ArgumentError("the sizes of a tensor differ between iterations")
         if carried.dtype is None:
             older = {key: each for key, each in self.region.older(end).items() if self.region.writes(each)}
             if not (carried.older.keys() >= older.keys() and carried.is_in_order <= end.is_in_order):

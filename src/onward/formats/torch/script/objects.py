@@ -30,7 +30,7 @@ Paths = dict[Path, None]  # an ordered set
 PATH = 100  # operations for a path
 ELEMENT = "[]"  # in a path, the elements of a list, tuple or dict
 # the operators and functions whose results may be or show an argument
-SHARING = {key.partition(".")[0] for key in VIEWS} | {"annotate", "unchecked_cast"}
+SHARING = {key.partition(".")[0] for key in VIEWS} | {"annotate", "type_as", "unchecked_cast"}
 LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "tensor", "double", "bool")}
 QUANTIZED = "__torch__.torch.classes.rnn.", "__torch__.torch.classes.quantized."
 
@@ -245,12 +245,12 @@ class Search:
         if name in CHANGES:
             self._assign(node.args[0], _union(arguments), values)
         found = self._elements(_union(arguments)) if name in CONTAINERS else {}
-        if name not in SHARING:
+        numbers = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        flags = [number for number in numbers if type(number) is bool]
+        if name not in SHARING or (name == "to" and flags[1:2] == [True]):  # which copies
             return found
-        dtypes = [
-            DTYPES.get(n.value) for n in node.args if isinstance(n, ast.Constant) and type(n.value) is int
-        ]
-        is_copy = name == "type_as" or (name == "to" and dtypes)  # into another dtype
+        dtypes = [DTYPES.get(number) for number in numbers if type(number) is int]
+        is_copy = name == "to" and dtypes  # into another dtype
         shown = {path: None for path in _union(arguments) if not is_copy or self._has_dtype(path, dtypes)}
         return found | shown
 
