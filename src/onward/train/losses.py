@@ -266,9 +266,10 @@ def _parts(loss: Loss) -> tuple[Loss, list[str]]:
 def counted_rows(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the rows of a mask whose target the loss does not ignore."""
     options = loss.keywords if isinstance(loss, partial) else {}
-    if _parts(loss)[0] is not cross_entropy:
+    classes = np.asarray(targets)
+    if _parts(loss)[0] is not cross_entropy or classes.shape != mask.shape:  # which the loss refuses
         return mask
-    counted: NDArray[np.bool_] = mask & (np.asarray(targets) != options.get("ignore_index", IGNORE_INDEX))
+    counted: NDArray[np.bool_] = mask & (classes != options.get("ignore_index", IGNORE_INDEX))
     return counted
 
 
