@@ -317,7 +317,7 @@ def test_divergence_is_reported() -> None:
             r"targets\[.*\] is 2, expected 0 to 1",
         ),
         ({"data": (words()[0], words()[1] * 1.0)}, DtypeError, "float64, but must hold integers"),
-        ({"data": (words()[0], words()[1][:, None, None])}, ShapeError, "targets"),
+        ({"data": (words()[0], np.repeat(words()[1][:, None], 3, 1))}, ShapeError, "targets"),
         ({"data": ([np.full((2, 3), "a")], [0])}, DtypeError, "<U1"),
         ({"data": ([np.ones((2, 4))], [0])}, ShapeError, "4 features.*input_size=3"),
         ({"data": []}, ArgumentError, "no batch in epoch 1: it is empty"),
