@@ -2,6 +2,7 @@
 
 import importlib.util
 import linecache
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,40 @@ self.shown().add_(1)
 self.bump(self.shown())
 self.count += 1
 self.count = self.count * 2
+self.past = self.other; self.past.add_(1)
+self.swap(); self.past.mul_(2)
+if self.on: self.past.add_(x); self.on = True
+before = self.on; self.on = True; p = self.past if before else x; p.add_(1)
+if bool(x.sum() > -99) or self.on: self.past.add_(1)
+if bool(x.sum() > -99) or self.on: self.count += 1
+pair = [self.past] + [x]; pair[0].add_(1)
+pair = [self.past] * 2; pair[1].add_(1)
+pair = list([self.past]); pair[0].add_(1)
+pair = [self.past]; other = pair.copy(); other[0].add_(1)
+pair = [x]; pair += [self.past]; pair[1].add_(1)
+pair = [x]; other = pair; other.append(self.past); pair[1].add_(1)
+pair = [x]; pair.extend([self.past]); pair[-1].add_(1)
+pair = [x]; pair.insert(0, self.past); pair[0].add_(1)
+pair = [x]; pair[0] = self.past; pair[0].add_(1)
+pair = [x]; self.fill(pair); pair[1].add_(1)
+pair = [x, self.past]; pair.reverse(); pair[0].add_(1)
+pair = [x, self.past]; pair.pop().add_(1)
+pair = [x, self.past]; pair[1:][0].add_(1)
+pair = [[x], [self.past]]; pair[1][0].add_(1)
+pair = list(self.past.unbind(0)) + [x[0]]; pair[1].add_(1)
+pair = self.past.split(1); pair[0].add_(1)
+pair = {"a": self.past}; other = pair.copy(); other["a"].add_(1)
+pair = {"a": self.past}; pair.pop("a").add_(1)
+pair = {"a": self.past}; pair.setdefault("a", x).add_(1)
+pair = {"a": x}; pair.update({"b": self.past}); pair["b"].add_(1)
+pair = {"a": x}; pair["b"] = self.past; pair["b"].add_(1)
+pair = {"a": self.past}; for value in pair.values(): value.add_(1)
+pair = {"a": self.past}; for key, value in pair.items(): value.add_(1)
+pair = {"a": [self.past]}; for key, value in pair.items(): value[0].add_(1)
+a = x; b = x; c = x; for i in range(4): a, b, c = self.moved(a, b, c)
+p = self.past.data; p.add_(1)
+holder = Holder(x); holder.p = self.past; holder.show().add_(1)
+pair = Pair(x, self.past); pair.b.add_(1)
 """.strip().splitlines()
 # Each statement changes a list or dict, of which streams and calls cannot carry the elements.
 CONTAINERS = """
@@ -60,6 +95,10 @@ p = self.past.to(torch.float64); p.add_(1)
 p = self.past.double().t(); p.add_(1)
 p = self.past.to(torch.float32, copy=True); p.add_(1)
 p = self.past.to(torch.float32, False, True); p.add_(1)
+items = [self.history]; items.append([x]); items[0] = [x]
+items = [self.past] + [x]; items.append(x); y = items[0] + x; y.add_(1)
+p = self.past.t(); q = p + 1; q.add_(1); q[0] = 2
+if self.on: self.past.add_(1)
 n = self.sizes[0]; y = x * n; items = [y, y]; items[0] = x
 """.strip().splitlines()
 
@@ -67,6 +106,21 @@ n = self.sizes[0]; y = x * n; items = [y, y]; items[0] = x
 MODULE = """
 import torch
 from torch import Tensor, nn
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    a: Tensor
+    b: Tensor
+
+
+@torch.jit.script
+class Holder:
+    def __init__(self, p: Tensor) -> None:
+        self.p = p
+
+    def show(self) -> Tensor:
+        return self.p
 
 
 class Module(nn.Module):
@@ -75,7 +129,8 @@ class Module(nn.Module):
         self.register_buffer("past", torch.ones(2, 3))
         self.history: list[Tensor] = [torch.zeros(2, 3)]
         self.cache: dict[str, Tensor] = {{"a": torch.zeros(2, 3)}}
-        self.count, self.sizes = 2, [2, 3]
+        self.register_buffer("other", torch.zeros(2, 3))
+        self.count, self.sizes, self.on = 2, [2, 3], False
 
     def bump(self, p: Tensor) -> None:
         p.add_(1)
@@ -83,10 +138,20 @@ class Module(nn.Module):
     def shown(self) -> Tensor:
         return self.past[1:]
 
+    def swap(self) -> None:
+        self.past, self.other = self.other, self.past
+
+    def fill(self, pair: list[Tensor]) -> None:
+        pair.append(self.past)
+
+    def moved(self, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a.add_(1)
+        return b, c, self.past
+
     def forward(self, x: Tensor) -> Tensor:
         x = x + 0
         {statements}
-        return x + self.past * self.count
+        return x + self.past * self.count + self.other
 """
 
 
@@ -97,6 +162,7 @@ def scripted(statements: str, folder: Path) -> Any:
     linecache.checkcache(str(path))
     specification: Any = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module  # where PyTorch looks for the code of a class
     specification.loader.exec_module(module)
     return torch.jit.script(module.Module().eval())
 
