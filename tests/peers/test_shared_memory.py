@@ -34,3 +34,17 @@ def test_writes_show_where_memory_is_shared(first: int, tmp_path: Path) -> None:
                 for actual, y in zip(results, expected, strict=True):
                     np.testing.assert_allclose(actual, y.numpy(), rtol=1e-4, atol=1e-4)
     cases.check(most=0.75)
+
+
+@pytest.mark.parametrize("write", ["m[0] = x", "m.append(x)", "l.reverse()"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_list_is_not_read_after_one_that_it_may_be_changed(write: str, depth: int, tmp_path: Path) -> None:
+    """`m = l` in a branch made two lists of one, and `l` stayed as it was."""
+    script = type("Code", (torch.jit.ScriptModule,), {})()
+    lines = ["def forward(self, x):", " l = [x + 1]", " m = [x + 2]"]
+    lines += [" " * n + f"if bool(x.sum() > {n}):" for n in range(1, depth + 1)]
+    lines += [" " * depth + " m = l", f" {write}", " return l[-1] + m[-1]"]
+    script.define("\n".join([*lines, ""]))
+    script.save(str(tmp_path / "m.pt"))
+    with pytest.raises(ArgumentError, match="a list or dict that may be one that it changed"):
+        onward.load(tmp_path / "m.pt")(np.ones((3, 3), np.float32))

@@ -67,6 +67,18 @@ class Region:
         """Whether the region writes into the memory of a tensor."""
         return (Identity(tensor), None) in self.log
 
+    def at_end(self, value: Any) -> Any:
+        """Return an older tensor or the elements of a container as they are at the end of the region."""
+        if isinstance(value, list | dict):
+            return self.changes.get((Identity(value), None), (None, value))[1]
+        if not isinstance(value, Tensor) or not self.writes(value.root):
+            return value
+        if value.base is not None:
+            raise ArgumentError(STALE)
+        new = replace(self.changes[Identity(value), None][1])
+        self.roots[Identity(new)] = value
+        return new
+
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
         change = self.log.get((Identity(tensor), None))
@@ -114,7 +126,10 @@ def _settle(recorder: Recorder, region: Region) -> None:
                 region.roots[Identity(new)] = value.root
             return found[key]
         if inside or isinstance(value, tuple) or key in recorder.created:
-            return rebuilt(value, [settled(element) for _, element in items(value)])
+            new = rebuilt(value, [settled(element) for _, element in items(value)])
+            if key in recorder.created:
+                recorder.relate(new, value)
+            return new
         return value
 
     for key, (change, value) in list(region.changes.items()):
@@ -259,6 +274,24 @@ class _Branch(Join):
         self.sides = sides
         # by the names of the values in both sides, and their memory
         self.slots: dict[tuple[Any, ...], Slot] = {}
+        self.originals: dict[Identity, tuple[Any, Any]] = {}  # the containers that joined ones may be
+
+    def join(self, path: Path, a: Any, b: Any) -> Any:
+        """Return the value at the end of the branch; see `Join.join`."""
+        if a is b:
+            return a
+        self.recorder.check_current(a, b)
+        first, second = self.sides
+        joined = super().join(path, first.at_end(a), second.at_end(b))
+        if isinstance(joined, list | dict):
+            self.originals[Identity(joined)] = a, b
+        return joined
+
+    def filled(self, value: Any) -> Any:
+        filled = super().filled(value)
+        for original in self.originals.get(Identity(value), ()):
+            self.recorder.relate(filled, original)
+        return filled
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
         """Return the only value of two sides, or an Unknown if both give values."""

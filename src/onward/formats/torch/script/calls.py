@@ -48,6 +48,7 @@ class Calls(Recorder):
         for argument in arguments:
             if isinstance(argument, Unknown):
                 raise ArgumentError(argument.reason)
+        self.check_current(*arguments)
         if name in SPECIAL:
             return SPECIAL[name](self, *arguments, **keywords)
         if any(isinstance(argument, BatchSizes) for argument in arguments[:2]) and name not in PACKED:
@@ -74,7 +75,7 @@ class Calls(Recorder):
     def apply_to_container(self, name: str, container: Any, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator to a list, tuple, dict or string."""
         if name in CHANGES:
-            self.change(container)
+            self.change_elements(container)
         if isinstance(container, dict) and arguments and name != "update":
             as_key(arguments[0])
         if name in SINGLE:
@@ -123,6 +124,7 @@ class Calls(Recorder):
 
     def elements(self, value: Any, count: int | None = None) -> Sequence[Any]:
         """Return the elements of a container, or the slices of a tensor; the code expects `count` ones."""
+        self.check_current(value)
         if isinstance(value, Tensor):
             value = self.operate("unbind", value, 0)
         if count is not None and lists.is_long(value):

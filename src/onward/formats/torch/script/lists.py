@@ -185,7 +185,7 @@ def _length(calls: Calls, values: list[Any]) -> Any:
 
 
 def _reverse(calls: Calls, values: list[Any]) -> None:
-    calls.change(values)
+    calls.change_elements(values)
     values[:] = [
         each.moved(lambda x: flat(calls, x, 1, 0)) if isinstance(each, Segment) else each
         for each in values[::-1]

@@ -302,6 +302,7 @@ class Program:
             return [self._output(interpreter, value)]
         if value is None:
             return [self._output(interpreter, None) for _ in names_of(structure)]
+        interpreter.recorder.check_current(value)
         inner, values = ([element for _, element in items(each)] for each in (structure, value))
         if len(values) != len(inner):
             raise ArgumentError(f"the code returns {len(values)} values, not {len(inner)}")

@@ -27,6 +27,7 @@ from .values import MISSING, Object, Unknown, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 STALE = "the code reads a tensor that may be a view of one that it changed"
+STALE_CONTAINER = "the code reads a list or dict that may be one that it changed"
 Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
@@ -89,6 +90,8 @@ class Recorder(Translator):
         super().__init__(recording)
         self.changes: dict[Key, Change] | None = None
         self.created: set[Identity] = set()
+        self._same: dict[Identity, set[Identity]] = {}  # containers, and those that they may be
+        self._stale: set[Identity] = set()  # those of which another one changed, which they may be
 
     @contextmanager
     def recording(self, graph: Recording) -> Iterator[None]:
@@ -112,6 +115,26 @@ class Recorder(Translator):
         if self.changes is not None and Identity(target) not in self.created:
             if (place := (Identity(target), key)) not in self.changes:
                 self.changes[place] = Change(target, key, Change(target, key).value)
+
+    def change_elements(self, container: Any) -> None:
+        """Note that the code is about to change the elements of a container."""
+        self.change(container)
+        self._stale |= self._same.get(Identity(container), set())
+
+    def relate(self, container: Any, original: Any) -> None:
+        """Note that a container is or may be another one, at the end of a branch."""
+        key, other = Identity(container), Identity(original)
+        related = other, *self._same.get(other, ())
+        budget.spend(budget.STEP * len(related))
+        budget.take(4 * budget.OBJECT * len(related))
+        for each in related:
+            self._same.setdefault(key, set()).add(each)
+            self._same.setdefault(each, set()).add(key)
+
+    def check_current(self, *values: Any) -> None:
+        """Raise ArgumentError if the elements of a container are not known."""
+        if self._stale and any(Identity(value) in self._stale for value in values):
+            raise ArgumentError(STALE_CONTAINER)
 
     # what Translator does by the declarations of a program follows from the recording here
 
