@@ -40,9 +40,9 @@ public:
     Program(const int64_t* words, Size n, const std::vector<PackedWeights>& weights);
     Program(const Program&) = delete;
 
-    // Makes a plan, which the program must outlive, the one for these sizes of the axes; it allocates nothing if the
-    // memory of the plan suffices. Returns false, and leaves the plan as it was, if they do not satisfy the guards.
-    // Throws what the methods of Plan throw, and std::overflow_error if a size is too large; the plan is then of no use.
+    // Binds a plan to these sizes of the axes. The program must outlive the plan. Allocates nothing if the memory of
+    // the plan suffices. Returns false, and leaves the plan as it was, if the sizes do not satisfy the guards. Throws
+    // what the methods of Plan throw, and std::overflow_error if a size is too large; the plan is then of no use.
     bool bind(const std::vector<Size>& axes, BoundPlan& bound) const;
     Size size() const { return Size(steps.size()); }  // steps
 

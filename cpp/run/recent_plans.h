@@ -55,7 +55,7 @@ public:
         return holds ? std::move(kept.plan) : nullptr;
     }
 
-    // Makes room for as many other plans as are kept, which take no more memory than the one for these sizes.
+    // Reserves memory, so that later plans that are no larger than the one for these sizes allocate nothing.
     void reserve(const std::vector<Size>& axes) {
         for (Kept& kept : plans) {
             if (kept.is_bound && kept.plan->axes == axes) continue;

@@ -86,7 +86,7 @@ class Compiled(NamedTuple):
 
 
 def with_wide_tables(graph: Graph) -> Graph:
-    """Return a graph whose tables in float16, as of embeddings, are in float32, which the core reads."""
+    """Return a graph that stores float16 tables, such as those of embeddings, as float32 for the core."""
     users: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:

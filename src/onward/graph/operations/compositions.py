@@ -210,9 +210,8 @@ class _Steps(Composition):
     def __init__(self, b: Builder, inputs: Mapping[str, Value]) -> None:
         super().__init__({name: value.content for name, value in inputs.items()}, False)
         self._b, self.located, self.work = b, dict(inputs), 0
-        self._functions: dict[
-            str, tuple[str, Any, list[str]]
-        ] = {}  # kinds, functions and operands, by result
+        # kinds, functions and operands, by result
+        self._functions: dict[str, tuple[str, Any, list[str]]] = {}
         self._waiting: set[str] = set()  # the results of functions that are in no step yet
         self._read: set[str] = set()  # those that another function reads
 

@@ -30,7 +30,7 @@ class BlockGraph(TimeFollower):
     def graph(self, with_carries: bool) -> Graph:
         """Return the graph; its first inputs and, if `with_carries`, its first outputs are the carries."""
         outputs = [self._names.get(name, name) for name in self._source.outputs]
-        # at the end, NumPy would compute what empty carries of known sizes determine, and round differently
+        # at the end, if the sizes of empty carries were known, NumPy would run nodes, and round differently
         inputs = [Input(c.name, c.initial.dtype, c.sizes if with_carries else None) for c in self.carries]
         return Graph(
             [*inputs, *self._source.inputs],

@@ -58,9 +58,8 @@ class Planner:
         self._weights = weights
         self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
         self._varying: set[int] = set()
-        self._programs: list[
-            tuple[Any, LoadedProgram]
-        ] = []  # with what they require of inputs; the most recent last
+        # each program behind what it requires of inputs; the most recent one is the last
+        self._programs: list[tuple[Any, LoadedProgram]] = []
         self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
         self._lock = threading.RLock()  # a signal handler may call a model that it interrupts
         _planners.add(self)

@@ -139,9 +139,8 @@ class Search:
         self.code, self.module = code, module
         self.changed: Paths = {}
         self._variables: dict[Any, dict[str, Paths]] = {}  # of functions, by their arguments
-        self._values: dict[
-            Path, Paths
-        ] = {}  # what attributes become, and what new containers and objects hold
+        # the values that attributes get, and the elements of new containers and objects
+        self._values: dict[Path, Paths] = {}
         self._classes: dict[Path, Class] = {}  # of new objects
         self._is_complete = False
         parameters = list(method.parameters)[1:]

@@ -91,7 +91,7 @@ class Recorder(Translator):
         self.changes: dict[Key, Change] | None = None
         self.created: set[Identity] = set()
         self._same: dict[Identity, set[Identity]] = {}  # containers, and those that they may be
-        self._stale: set[Identity] = set()  # those of which another one changed, which they may be
+        self._stale: set[Identity] = set()  # those that may be another one that changed
 
     @contextmanager
     def recording(self, graph: Recording) -> Iterator[None]:
