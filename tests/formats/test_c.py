@@ -12,6 +12,7 @@ from support.examples import detector_of_voices
 from support.extremes import extremes
 from support.linear_attention import Attention
 from support.onnx_nodes import draw_quantized, open_model
+from support.random_branches import RandomBranches
 from support.random_loops import RandomLoop
 from support.random_networks import random_network
 from support.sequence_graphs import detector
@@ -163,6 +164,15 @@ def test_random_loops_have_the_bits_of_python(tmp_path: Path) -> None:
             with case.skipping(ArgumentError, match="NumPy"):
                 found = c_code.checked(model, tmp_path / "net.c", math=False)
             assert loop.count < 2 or "for (run = 0;" in found.files["net.c"]
+
+
+def test_random_branches_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(3):
+        with case:
+            branches = RandomBranches(300 + (case.seed or 0))
+            model = c_code.with_sizes(branches.graph, *branches.inputs(3))
+            found = c_code.checked(model, tmp_path / "net.c", math=False)
+            assert "for (run = 0; run < 1 &&" in found.files["net.c"]
 
 
 def test_random_layers_that_quantize_dynamically_have_the_bits_of_python(tmp_path: Path) -> None:

@@ -308,7 +308,14 @@ def _graph(
         from .onnx.read import read
         from .onnx.translate import translate
 
-        return Model(translate(read(path, data)))
+        try:
+            content = read(path, data)
+        except FileError as error:
+            if os.fspath(path).lower().endswith(".onnx"):
+                raise
+            # TensorFlow's saved models and Core ML's start with the same byte
+            raise FileError(f"the format is unknown, because as ONNX {error}; expected {FORMATS}") from error
+        return Model(translate(content))
 
 
 def _keras(

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support import hostile
 from support.in_one_test import in_one_test
 
+import onward
 from onward.errors import FileError, LimitError
 from onward.formats.onnx import messages, protobuf
 from onward.formats.onnx.read import read
@@ -143,6 +144,23 @@ def test_every_valid_file_of_the_onnx_package_is_accepted(path: Path) -> None:
     arrays = initializers(read(path, path.read_bytes()))
     for tensor in onnx.load(path).graph.initializer:
         np.testing.assert_array_equal(arrays[tensor.name], numpy_helper.to_array(tensor))
+
+
+def test_a_size_of_minus_one_that_exporters_write_is_unknown(tmp_path: Path) -> None:
+    model = model_of(SIMPLE)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, tmp_path / "model.onnx")
+    loaded = onward.load(tmp_path / "model.onnx")
+    for size in (3, 0, 5):
+        np.testing.assert_array_equal(loaded(np.ones(size, np.float32)), -np.ones(size, np.float32))
+
+
+def test_another_format_that_starts_like_onnx_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "saved_model.pb"
+    path.write_bytes(b"\x08\x01\x12\x03\x0a\xff\xfe")
+    with pytest.raises(FileError, match="the format is unknown, because as ONNX the file is damaged"):
+        onward.load(path)
 
 
 def test_data_share_the_memory_of_the_file() -> None:

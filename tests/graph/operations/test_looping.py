@@ -1,15 +1,17 @@
-"""Loops that the core repeats, against a plain loop over arrays, and against one call for each iteration."""
+"""Loops and branches in the core, against plain Python, and against nodes that run in NumPy."""
 
 import numpy as np
 import pytest
 from support.evaluate import evaluate
 from support.programs import described_steps
+from support.random_branches import RandomBranches
 from support.random_loops import RandomLoop
 from support.randomized import random_cases
 from support.running import runs_in_core
 
 from onward.graph import Graph, Model
 from onward.graph.operations import OPERATIONS
+from onward.graph.plan.builder import MOST_LOOPS
 
 PARTS = 4
 
@@ -38,6 +40,52 @@ def test_a_loop_in_the_core_has_the_bits_of_its_iterations(monkeypatch: pytest.M
             expected = loop.results(Model(loop.graph))
         for y, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(y, other, err_msg=f"seed {seed}")
+
+
+def test_random_branches_equal_those_of_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(random_cases(30)):
+        branches = RandomBranches(seed)
+        model, in_numpy = Model(branches.graph), Model(branches.graph)
+        for rows in (5, 5, 1, 17, 5):
+            inputs = branches.inputs(rows)
+            with monkeypatch.context() as patch:
+                patch.setattr(OPERATIONS["If"], "lower", None)
+                expected = in_numpy(*inputs)
+            for y, same, close in zip(model(*inputs), expected, branches.answer(inputs), strict=True):
+                np.testing.assert_array_equal(y, same, err_msg=f"seed {seed}")
+                np.testing.assert_allclose(y, close, rtol=1e-4, atol=1e-5, err_msg=f"seed {seed}")
+            assert runs_in_core(model, *inputs) and not runs_in_core(in_numpy, *inputs)
+
+
+def test_a_branch_that_the_condition_does_not_choose_raises_no_error() -> None:
+    graph, taken, refused = Graph(), Graph(), Graph()
+    x, index = graph.add_input("x", np.float32, ("N", 3)), graph.add_input("index", np.int64, ())
+    for branch in (taken, refused):
+        branch.add_input(x)
+        branch.add_input(index)
+    taken.outputs = (taken.add("Neg", x),)
+    refused.outputs = (refused.add("Add", x, refused.add("Gather", x, index)),)
+    chosen = graph.add("Greater", index, graph.add_constant(np.array(4)))
+    graph.outputs = (graph.add("If", chosen, x, index, then_branch=taken, else_branch=refused),)
+    model, rows = Model(graph), np.arange(15, dtype=np.float32).reshape(5, 3)
+    np.testing.assert_array_equal(model(rows, np.array(9)), -rows)
+    np.testing.assert_array_equal(model(rows, np.array(2)), rows + rows[2])
+    assert runs_in_core(model, rows, np.array(9))
+
+
+def test_branches_inside_more_branches_than_the_core_allows_run_in_numpy() -> None:
+    graph = Graph()
+    graph.outputs = (graph.add("Neg", graph.add_input("x", np.float32, ("N", 3))),)
+    for _ in range(2 * MOST_LOOPS):
+        around, other = Graph(), Graph()
+        other.outputs = (other.add("Tanh", other.add_input("x")),)
+        x = around.add_input("x", np.float32, ("N", 3))
+        mean = around.add("ReduceMean", x, keepdims=0)
+        chosen = around.add("Greater", mean, around.add_constant(np.array(0.1, np.float32)))
+        around.outputs = (around.add("If", chosen, x, then_branch=graph, else_branch=other),)
+        graph = around
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(Model(graph)(x), -x)
 
 
 def test_products_of_slices_and_of_values_around_a_loop_run_once() -> None:

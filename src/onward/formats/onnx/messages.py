@@ -69,6 +69,9 @@ class OperatorSetId(Message):
     version: int = field(2, INT64, default=0)
 
 
+UNKNOWN_SIZE = -1  # what some exporters write instead of no size
+
+
 class Dimension(Message):
     """A size of a shape: a number, the name of an unknown size, or neither."""
 

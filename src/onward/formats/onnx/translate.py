@@ -255,7 +255,10 @@ def declaration(value: messages.ValueInfo) -> Input:
         return Input(value.name)
     axes = None
     if tensor.shape is not None:
-        axes = tuple(a.dim_value if a.dim_value is not None else a.dim_param or "" for a in tensor.shape.dim)
+        axes = tuple(
+            a.dim_param or "" if a.dim_value in (None, messages.UNKNOWN_SIZE) else a.dim_value
+            for a in tensor.shape.dim
+        )
     return Input(value.name, dtype_of(tensor.elem_type, f"the value {value.name}"), axes)
 
 

@@ -184,8 +184,9 @@ def _check_type(kind: Type, owner: str) -> None:
     if tensor is not None:
         storage_of(tensor.elem_type, owner)
         for dimension in tensor.shape.dim if tensor.shape is not None else ():
-            if dimension.dim_value is not None and dimension.dim_value < 0:
-                raise FileError(f"{owner} has an axis of the size {dimension.dim_value}; expected at least 0")
+            size = dimension.dim_value
+            if size is not None and size < messages.UNKNOWN_SIZE:
+                raise FileError(f"{owner} has an axis of the size {size}; expected at least -1, for any size")
     elif element is not None and element.elem_type is not None:
         _check_type(element.elem_type, owner)
     elif kind.map_type is not None and kind.map_type.value_type is not None:

@@ -58,6 +58,30 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     return expansion
 
 
+@if_.inferring
+def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
+    """Infer the outputs if the condition is not known and both branches return the same signatures."""
+    condition, *captured = inputs
+    if isinstance(condition, np.ndarray):
+        return None
+    found = [_inferred_outputs(node.attributes[name], captured) for name in ("then_branch", "else_branch")]
+    return found[0] if found[0] == found[1] else None
+
+
+def _inferred_outputs(body: Graph, inputs: Sequence[Operand | None]) -> list[Signature] | None:
+    """Infer the outputs of a body, or return None if they do not all follow from its inputs."""
+    pairs = zip(body.inputs, inputs, strict=True)
+    given = {d.name: x for d, x in pairs if x is not None and not dtype_of(x).hasobject}
+    if len(given) < len(inputs):
+        return None
+    found: dict[str, Operand] = {}
+    with suppress(ArgumentError):  # the body may never run, because it refuses its inputs
+        found = infer(body, given)
+    if any(name not in found or dtype_of(found[name]).hasobject for name in body.outputs):
+        return None
+    return [Signature.of(found[name]) for name in body.outputs]
+
+
 @operation("Loop", shape_inputs=EVERY_INPUT, is_pure=False)
 def loop(
     count: AnyArray | None, condition: AnyArray | None, *values: Any, body: BodyPlanner, captured: int = 0,
@@ -245,24 +269,19 @@ def _inferred(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand]
     states, _, outer = loop_inputs(values, node.captured)
     if not isinstance(count, np.ndarray) or condition is not None or not keeps_condition(body):
         return None
-    if any(x is None or dtype_of(x).hasobject for x in values):
-        return None
-    before = [Signature.of(state) for state in states]
+    before = [state if state is None else Signature.of(state) for state in states]
     inner = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *before, *outer]
-    found: dict[str, Operand] = {}
-    with suppress(ArgumentError):  # without iterations, the body may be one that refuses its inputs
-        found = infer(body, {declared.name: x for declared, x in zip(body.inputs, inner, strict=True)})
-    if any(name not in found for name in body.outputs):
+    results = _inferred_outputs(body, inner)
+    if results is None:
         return None
-    results = [Signature.of(found[name]) for name in body.outputs[1:]]
-    after, scanned = results[: len(before)], results[len(before) :]
-    if after != before or any(each.dtype.hasobject for each in scanned):
+    after, scanned = results[1 : 1 + len(before)], results[1 + len(before) :]
+    if after != before:
         return None
     for place, axis in enumerate(node.attributes.get("scan_output_axes") or [0] * len(scanned)):
         shape, dtype = list(scanned[place].shape), scanned[place].dtype
         shape.insert(axis % (len(shape) + 1), max(0, count.item()))
         scanned[place] = Signature(tuple(shape), dtype)
-    return [*before, *scanned]
+    return [*after, *scanned]
 
 
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)

@@ -1,5 +1,6 @@
-"""The steps of a Loop in the core: its body is compiled once, and repeated with its states in place."""
+"""The steps of Loop and If in the core: a body is compiled once, and repeated with its states in place."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ from ..plan.steps import Body
 from ..plan.view import View
 from ..size import are_same
 from .arguments import as_axis
-from .control import keeps_condition, loop, loop_inputs
+from .control import if_, keeps_condition, loop, loop_inputs
 from .delta_rule import as_delta_rule
+from .elementwise import inverted
 from .registry import OPERATIONS, Inputs
 from .value import Value, typed_view
 
@@ -55,6 +57,47 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if views is not None or (type(times) is int and times < 2):
         return views
     return _Repeated(b, node, times, values).views()
+
+
+@if_.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Run each branch as a loop: once if the condition chooses it, otherwise not at all."""
+    condition = typed_view(b, inputs[0], ["bool"])
+    if condition is None or math.prod(condition.shape) != 1:
+        return None
+    outputs: list[View] = []
+    for branch, chosen in (("then_branch", condition), ("else_branch", inverted(b, condition))):
+        found = _branch(b, node.attributes[branch], inputs[1:], shapes)
+        if found is None:
+            return None
+        body, states = found
+        # a loop that does not run returns its initial states, which for the second one are those of the first
+        initial = outputs or list(map(b.like, states))
+        outputs, spare = (list(map(b.like, states)) for _ in range(2))
+        b.add("loop", 1, None, chosen, [], [*zip(initial, outputs, spare, strict=True)], body)
+    return outputs
+
+
+def _branch(
+    b: Builder, graph: Graph, captured: Inputs, shapes: Sequence[tuple[int, ...]]
+) -> tuple[Body, list[View]] | None:
+    """Return the body of a loop that sets its states to the outputs of a branch, and the next states."""
+    names = [declared.name for declared in graph.inputs]
+    values = {name: x and x.read_again() for name, x in zip(names, captured, strict=True)}
+    states = list[View]()
+
+    def add(space: int) -> bool:
+        found = b.add_nodes(graph, values, 1)
+        for place, (value, shape) in enumerate(zip(found or (), shapes, strict=False)):
+            x = typed_view(b, value)
+            if x is None or x.shape != shape:
+                return False
+            states.append(View.contiguous(space + 2 * place + 1, 0, shape, x.dtype))
+            b.add("copy", x, states[place])
+        return found is not None
+
+    body = b.body(0, len(shapes), add)
+    return body and (body, states)
 
 
 class _Repeated:

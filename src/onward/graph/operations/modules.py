@@ -9,7 +9,7 @@ NAMES = {
     "attention": "Attention RotaryEmbedding",
     "blocks": "Continue Skip Align BroadcastRest OverWindows",
     "casting": "Cast CastLike BitCast",
-    "control": ("If Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement"),
+    "control": "Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement",
     "convolutions": "Conv QuantizedConv",
     "creation": (
         "Shape Size ConstantOfShape Range EyeLike Trilu RandomNormal RandomNormalLike RandomUniform "
@@ -26,7 +26,7 @@ NAMES = {
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
     "linear_attention": "LinearAttention CausalConvWithState",
-    "control looping": "Loop",
+    "control looping": "If Loop",
     "masked_recurrent": "MaskedRecurrent",
     "movement": (
         "Identity Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "

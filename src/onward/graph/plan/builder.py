@@ -27,6 +27,7 @@ Bytes = NDArray[np.uint8]
 Packed = TypeVar("Packed")
 
 ALIGNMENT = 64  # bytes in a cache line
+MOST_LOOPS = 16  # inside each other
 
 
 class Weights:
@@ -61,7 +62,8 @@ class Builder:
         self._dense: dict[Any, tuple[Any, ...]] = {}  # the strides of arrays like others, by their axes
         self._arrays: dict[Any, NDArray[Any]] = {}  # by their spaces, offsets and dtypes
         self._scalars: dict[tuple[str, bytes], View] = {}  # by their dtypes and bytes
-        self._loop_spaces = 0  # of the loops around the next step
+        self._depth = 0  # the number of loops around the next step
+        self._loop_spaces = 0  # of these loops
         self._most_loop_spaces = 0  # of the loops around any step
         # add the nodes of a graph as steps, for given inputs, and count elementary operations, of steps that
         # stand for others; the compiler sets both
@@ -91,15 +93,18 @@ class Builder:
         """Return the steps that `add` adds as the body of a loop with so many arrays of slices and states.
 
         `add` takes the number of the first space of the loop, and returns whether the steps are complete.
+        Returns None if they are not, or if too many loops are inside each other.
         """
+        if self._depth == MOST_LOOPS:
+            return None
         around, number, arrays = self.steps, self._loop_spaces, len(self._sizes)
-        self.steps, self._loop_spaces = [], number + slices + 2 * states
+        self.steps, self._loop_spaces, self._depth = [], number + slices + 2 * states, self._depth + 1
         self._most_loop_spaces = max(self._most_loop_spaces, self._loop_spaces)
         try:
             is_complete = add(FIRST_OF_LOOPS + number)
             body = Body(self.steps, -1 - arrays, -len(self._sizes))
         finally:
-            self.steps, self._loop_spaces = around, number
+            self.steps, self._loop_spaces, self._depth = around, number, self._depth - 1
         first = FIRST_OF_LOOPS + number + slices
         targets = range(first + 1, first + 2 * states, 2)
         return improved(body, targets, self._sizes, self.lanes) if is_complete else None
