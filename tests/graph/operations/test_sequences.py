@@ -1,4 +1,4 @@
-"""Sequences of arrays; tests/peers compares them with onnxruntime."""
+"""Sequences of arrays and optional values; tests/peers compares them with onnxruntime."""
 
 from pathlib import Path
 from typing import Any
@@ -97,3 +97,23 @@ def test_errors_of_sequences_name_the_node() -> None:
         graph.outputs = (graph.add(operation, empty, *places, name="first", **attributes),)
         with pytest.raises(ArgumentError, match=rf"node first \({operation}\)"):
             Model(graph)()
+
+
+def test_an_optional_value_returns_a_copy_of_its_element() -> None:
+    graph, x = Graph(), normal(2, 3)
+    optional = graph.add("Optional", graph.add_input("x", np.float32, (2, 3)))
+    graph.outputs = (graph.add("OptionalGetElement", optional), graph.add("OptionalHasElement", optional))
+    y, has_element = Model(graph)(x)
+    np.testing.assert_array_equal(y, x)
+    assert not np.shares_memory(x, y)
+    assert has_element
+
+
+def test_an_empty_optional_value_has_no_element() -> None:
+    graph = Graph()
+    optional = graph.add("Optional")
+    graph.outputs = (graph.add("OptionalHasElement", optional),)
+    assert not Model(graph)()
+    graph.outputs = (graph.add("OptionalGetElement", optional, name="element"),)
+    with pytest.raises(ArgumentError, match=r"node element .*: the optional value is empty"):
+        Model(graph)()

@@ -1,4 +1,4 @@
-"""Control flow: If, Loop and Scan, whose bodies are graphs, functions written in Python, and optional values.
+"""Control flow: If, Loop and Scan, whose bodies are graphs, and functions written in Python.
 
 The last `captured` inputs of a node are values from around it; they are the last inputs of its bodies.
 """
@@ -432,26 +432,3 @@ def _without_rounds(body: BodyPlanner, inputs: Sequence[Any], first: int) -> lis
         shape, dtype = Signature.of(values[name]) if name in values else (sizes, declared.dtype)
         empty.append(np.zeros((0, *shape), dtype))
     return empty
-
-
-# Optional values: an array, a sequence of arrays, or nothing, which is None.
-
-
-@operation("Optional", shape_inputs=EVERY_INPUT, is_pure=False)
-def optional(x: Any = None) -> Any:
-    """The input, or nothing if it is omitted."""
-    return (x,)
-
-
-@operation("OptionalGetElement", shape_inputs=EVERY_INPUT, is_pure=False)
-def optional_get_element(x: Any) -> Any:
-    """The array or the sequence of an optional value that has one."""
-    if x is None:
-        raise ArgumentError("the optional value is empty")
-    return (x,)
-
-
-@operation("OptionalHasElement", shape_inputs=EVERY_INPUT, is_pure=False)
-def optional_has_element(x: Any = None) -> Any:
-    """Whether an optional value has an element; an array or a sequence is one."""
-    return np.array(x is not None)

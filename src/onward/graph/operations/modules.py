@@ -9,7 +9,7 @@ NAMES = {
     "attention": "Attention RotaryEmbedding",
     "blocks": "Continue Skip Align BroadcastRest OverWindows",
     "casting": "Cast CastLike BitCast",
-    "control": "Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement",
+    "control": "Scan Python Check Recorded",
     "convolutions": "Conv QuantizedConv",
     "creation": (
         "Shape Size ConstantOfShape Range EyeLike Trilu RandomNormal RandomNormalLike RandomUniform "
@@ -59,7 +59,7 @@ NAMES = {
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
     "sequences": (
         "SequenceEmpty SequenceConstruct SequenceLength SequenceAt SequenceErase SequenceInsert "
-        "ConcatFromSequence SplitToSequence SequenceMap"
+        "ConcatFromSequence SplitToSequence SequenceMap Optional OptionalGetElement OptionalHasElement"
     ),
     "strings": "StringConcat StringSplit",
     "transposed": "ConvTranspose Col2Im",

@@ -1,4 +1,4 @@
-"""Sequences of arrays, which exist inside of models: lists, which no operation changes."""
+"""Sequences of arrays, which no operation changes, and optional values, which exist inside of models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -120,3 +120,26 @@ def sequence_map(sequence: list[AnyArray], *values: Any, body: BodyPlanner, capt
     for place in range(len(sequence)):
         results.append(body(*(each[place] if isinstance(each, list) else each for each in own), *outer))
     return tuple([result[place] for result in results] for place in range(len(body.graph.outputs)))
+
+
+# Optional values: an array, a sequence of arrays, or nothing, which is None.
+
+
+@operation("Optional", shape_inputs=EVERY_INPUT, is_pure=False)
+def optional(x: Any = None) -> Any:
+    """The input, or nothing if it is omitted."""
+    return (x,)
+
+
+@operation("OptionalGetElement", shape_inputs=EVERY_INPUT, is_pure=False)
+def optional_get_element(x: Any) -> Any:
+    """The array or the sequence of an optional value that has one."""
+    if x is None:
+        raise ArgumentError("the optional value is empty")
+    return (x,)
+
+
+@operation("OptionalHasElement", shape_inputs=EVERY_INPUT, is_pure=False)
+def optional_has_element(x: Any = None) -> Any:
+    """Whether an optional value has an element; an array or a sequence is one."""
+    return np.array(x is not None)
