@@ -136,17 +136,27 @@ class WhileLoop(Loop):
     """The loop as TensorFlow writes it, with a condition, a counter and states that stay the same."""
 
     def __init__(
-        self, cell: str, rng: np.random.Generator, *, first: int = 0, by: int = 1, less: int = 0
+        self,
+        cell: str,
+        rng: np.random.Generator,
+        *,
+        first: int = 0,
+        by: int = 1,
+        less: int = 0,
+        is_limited: bool = True,
+        tests_before: bool = False,
+        dtype: Any = np.int64,
     ) -> None:
         super().__init__(cell, rng)
-        self.first, body = first, self.body
+        self.first, self.is_limited, self.dtype, body = first, is_limited, np.dtype(dtype), self.body
         i, again, *others = body.inputs
         t = body.add_input("t", np.int32, ())
-        limit, kept = body.add_input("limit", np.int64, ()), body.add_input("kept", np.float32, (1, H))
+        limit, kept = body.add_input("limit", dtype, ()), body.add_input("kept", np.float32, (1, H))
         body.inputs = [i, again, *body.inputs[-3:], *others]
         following = body.add("Add", t, body.add_constant(np.array(by, np.int32)))
         last = body.add("Sub", limit, body.add_constant(np.array(less))) if less else limit
-        below = [self._below(body, name, last) for name in (following, i.name)]
+        tested = (following, i.name) if is_limited else (t if tests_before else following,) * 2
+        below = [self._below(body, name, last) for name in tested]
         body.outputs = (body.add("And", *below), following, limit, kept, *body.outputs[1:])
 
     @staticmethod
@@ -162,8 +172,11 @@ class WhileLoop(Loop):
         first, kept = (graph.add_constant(a) for a in (np.array(self.first, np.int32), np.ones((1, H), "f4")))
         length, _, *states = loop.inputs
         graph.nodes.remove(loop)
-        start = self._below(graph, graph.add_constant(np.array(0)), length)
-        inputs = (length, start, first, length, kept, *states)
+        limit = length if self.dtype == np.int64 else graph.add("Cast", length, to=self.dtype)
+        if self.dtype.kind == "f":
+            limit = graph.add("Sub", limit, graph.add_constant(np.array(0.5, self.dtype)))
+        start = self._below(graph, graph.add_constant(np.array(0)), limit)
+        inputs = (length if self.is_limited else "", start, first, limit, kept, *states)
         graph.outputs = graph.add_all("Loop", inputs, len(self.states) + 4, body=self.body, captured=1)
         return graph
 
@@ -173,6 +186,21 @@ class WhileLoop(Loop):
 def test_a_loop_with_a_condition_that_counts_runs_as_a_layer(cell: str, count: int | None) -> None:
     loop = WhileLoop(cell, np.random.default_rng(6))
     check(loop, loop.graph(count), "Recurrent")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+@pytest.mark.parametrize("count", [None, T, T - 2])
+def test_the_condition_tells_the_number_of_iterations_of_a_loop_without_a_limit(
+    count: int | None, dtype: Any
+) -> None:
+    loop = WhileLoop("LSTM", np.random.default_rng(9), is_limited=False, dtype=dtype)
+    check(loop, loop.graph(count), "Recurrent")
+
+
+@pytest.mark.parametrize("change", [{"tests_before": True}, {"dtype": np.float32}, {"first": 1}, {"by": 2}])
+def test_a_loop_without_a_limit_that_counts_otherwise_stays_a_loop(change: dict[str, Any]) -> None:
+    loop = WhileLoop("GRU", np.random.default_rng(10), is_limited=False, **change)
+    check(loop, loop.graph(T - 1), "Loop")
 
 
 @pytest.mark.parametrize("change", [{"first": 1}, {"by": 2}, {"less": 3}, {"first": -1, "by": 2}])

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..node import AnyArray, Node
 from ..operations.control import keeps_condition, loop_inputs
+from .sizes import holds_integers
 
 if TYPE_CHECKING:
     from .simplify import Simplifier
@@ -21,14 +22,14 @@ def as_counted(s: Simplifier, node: Node) -> Node | None:
 
     Returns None for a loop without them, and for one whose condition tests anything else than whether a
     counter, which starts at 0, is below the number of iterations. A condition that is always true goes too.
+    The condition tells the number of iterations if the loop has no other limit.
     """
-    if not node.inputs[0]:
+    loop, condition = Counting(s, node), node.inputs[1]
+    if not loop.count:
         return None
-    condition = node.inputs[1]
     is_plain = (not condition or np.all(s.constants.get(condition, False))) and keeps_condition(
         node.attributes["body"]
     )
-    loop = Counting(s, node)
     if not loop.kept or (is_plain and not condition and len(loop.kept) == len(loop.states)):
         return None
     return loop.without_counters() if is_plain or loop.runs_to_the_end() else None
@@ -49,6 +50,29 @@ class Counting:
         self.kept = [place for place in places if place not in {*self.unchanged, *self.counters}]
         self.outer = {self.before[place]: self.states[place] for place in self.unchanged}
         self.outer |= zip(names[len(names) - len(outer) :], outer, strict=True)
+        # the values that are below the number of iterations as long as some are left
+        self.numbers = {self.after[place] for place in self.counters}
+        if self.count:
+            self.numbers |= {self.i} | {self.before[place] for place in self.counters}
+        elif self.condition:
+            self.count = self._tested_count(self.makers.get(self.body.outputs[0])) or ""
+
+    def _tested_count(self, test: Node | None) -> str | None:
+        """Return an integer of 64 bits from around the loop with which a condition compares a number."""
+        if test is None or test.operation not in ("And", "Less"):
+            return None
+        if test.operation == "And":
+            found = map(self._tested_count, map(self.makers.get, test.inputs))
+            return next(filter(None, found), None)
+        inner = _root(test.inputs[1], self.makers)
+        array, outer = self.body.constants.get(inner), _root(self.outer.get(inner, ""), self.s.makers)
+        if array is None:
+            array = self.s.constants.get(outer)
+        if array is not None:
+            is_integer = array.dtype.kind == "i" and array.size == 1
+            return self.s.constant(f"{inner}/count", array.astype(np.int64)) if is_integer else None
+        outer = self.s.wide.get(outer, outer)
+        return outer if holds_integers(self.s, outer) else None
 
     def _is_counter(self, place: int) -> bool:
         """Whether a state starts at the integer 0, and each iteration adds 1."""
@@ -61,13 +85,12 @@ class Counting:
 
     def runs_to_the_end(self) -> bool:
         """Whether the condition is true as long as iterations are left."""
-        counters = {self.i} | {names[place] for names in (self.before, self.after) for place in self.counters}
 
         def starts(name: str) -> bool:
             return _is_number(self.s.constants.get(name), 0)
 
         def counts(name: str) -> bool:
-            return _root(name, self.makers) in counters
+            return _root(name, self.makers) in self.numbers
 
         def is_inner_count(name: str) -> bool:
             root = _root(name, self.makers)
