@@ -110,6 +110,7 @@ def test_a_long_table_is_forecast_into_the_future() -> None:
         "naive",
         "seasonal naive",
     ]
+    assert reported["parameters"] == report("info", "net.safetensors")["parameters"]
     scored = report("score", "net.safetensors", "sales.csv")
     assert scored["loss"] < 0.2 * sold.var() and scored["season"] == 7
     ran = report("run", "net.safetensors", "sales.csv", "--out", "y.csv", "--backtest")
@@ -125,6 +126,7 @@ def test_a_long_table_is_forecast_into_the_future() -> None:
     assert np.abs([float(row["sold"]) for row in rows] - following).max() < 10
     printed = invoke("run", "net.safetensors", "sales.csv").output
     assert "2024-05-02" in printed and "class" not in printed and "predicted" not in printed
+    assert "net.safetensors on sales.csv: the forecast\n" in printed
     printed = invoke("train", "table", "sales.csv", *forecast, "-o", "net.safetensors", "--no-refit").output
     assert "MASE" in printed and "seasonal naive (7 steps)" in printed
 
@@ -332,11 +334,14 @@ def test_short_series_gaps_and_guessed_classes_are_told() -> None:
     assert "classes" not in result.stderr and "mean squared error" in result.stdout
     ages[7][1] = "inf"
     write("ages.csv", ["id", "x", "age"], ages)
-    infinite = "ages.csv, line 9, column 'x': the value of '7' is infinite: correct it, or remove the row"
+    infinite = "ages.csv, line 9, column 'x': the value of '7' is inf: correct it, remove the row, or choose"
     assert infinite in message(invoke(*columns, expect=1))
+    ages[7][1] = "-1e300"
+    write("ages.csv", ["id", "x", "age"], ages)
+    assert infinite.replace("inf", "-1e+300") in message(invoke(*columns, expect=1))
     rows[3][2] = "inf"
     write("x.csv", ["shop", "day", "sold"], rows)
-    infinite = "x.csv, line 5, column 'sold': the value of 'a' is infinite"
+    infinite = "x.csv, line 5, column 'sold': the value of 'a' is inf"
     assert infinite in message(invoke("train", "table", "x.csv", *forecast, "--missing", "fill", expect=1))
 
 

@@ -79,6 +79,11 @@ def test_the_loss_follows_from_the_last_layer_or_the_options(tmp_path: Path) -> 
             assert found["accuracy"] == expected.accuracy
         other = report("score", path, file, "--loss", loss, "--from-logits")
         assert abs(other["loss"] - expected.loss) > 1e-3
+        invoke("compile", path, "-o", f"{path}.onward", expect=0)
+        told = message(invoke("score", f"{path}.onward", file, "--loss", loss, expect=2))
+        assert "is compiled, and does not tell what its outputs are: pass --loss" in told
+        compiled = report("score", f"{path}.onward", file, "--loss", loss, "--from-probabilities")
+        assert {**compiled, "model": ""} == {**found, "model": ""}
 
 
 @pytest.mark.parametrize("axes", [("B", "T", 3), ("B", 3, "T"), (1, "T", 3)])

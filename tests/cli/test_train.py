@@ -63,7 +63,11 @@ def test_a_text_model_is_trained_sampled_scored_and_plotted() -> None:
     assert b"<svg" in Path("play.svg").read_bytes()
 
 
-def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accuracy() -> None:
+@pytest.mark.parametrize(("most", "shown"), [(20, {9, 19, 22}), (2, {19, 22})])
+def test_the_table_shows_the_best_the_last_and_some_epochs_with_the_accuracy(
+    most: int, shown: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onward.cli.train.MOST_ROWS", most)
     result = invoke("train", "text", "play.txt", *SMALL, "--epochs", "23", "-o", "net.safetensors", expect=0)
     assert "Losses: cross entropy in nats\n" in result.stdout
     assert (
@@ -73,7 +77,7 @@ def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accura
     rows = [line.split() for line in result.stdout.splitlines() if line.endswith("% │")]
     best = checkpoint.history("net.run").best
     assert best is not None
-    assert [int(row[1]) - 1 for row in rows] == sorted({9, 19, 22, best})
+    assert [int(row[1]) - 1 for row in rows] == sorted({*shown, best})
     assert [int(row[1]) - 1 for row in rows if row[2] == "(best)"] == [best]
     headings = next(line for line in result.stdout.splitlines() if "epoch" in line)
     assert [part.strip() for part in headings.strip("┃").split("┃")] == [

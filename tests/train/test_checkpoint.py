@@ -310,7 +310,7 @@ def test_damaged_checkpoints_raise(saved: Path) -> None:
         (tensors, header | {"rng": {"bit_generator": "PCG64"}}),
         (tensors, header | {"rng": 5}),
         (tensors, {name: value for name, value in header.items() if name != "batch"}),
-        (tensors, header | {"epochs": 7}),
+        (tensors | {"epochs": np.full_like(tensors["epochs"], np.inf)}, header),
         ({name: array for name, array in tensors.items() if name != "mean/0.weight_ih_l0"}, header),
         (tensors | {"weights/3.bias": np.ones(5, np.float32)}, header),
         (tensors | {"rates": tensors["rates"][1:]}, header),
@@ -363,8 +363,10 @@ def test_no_damage_to_a_checkpoint_raises_a_bare_error_or_changes_the_model(tmp_
     headers = [header | {key: value} for key in header for value in BAD_VALUES]
     headers += [{k: v for k, v in header.items() if k != key} for key in header]
     headers += [header | {"batch": 1, "drawn": value} for value in BAD_VALUES]
-    headers += [header | {"epochs": [header["epochs"][0], value]} for value in BAD_VALUES]
     files = [(tensors, each) for each in headers]
+    for value in (np.nan, np.inf, -1, 1e6):
+        first = np.full_like(tensors["epochs"][:1], value)
+        files.append((tensors | {"epochs": np.concatenate([first, tensors["epochs"][1:]])}, header))
     for key, array in tensors.items():
         files.append(({k: v for k, v in tensors.items() if k != key}, header))
         for other in (array[:-1], array[None], array.astype(np.int32), array.astype(np.float16)):

@@ -228,7 +228,9 @@ def waiting(what: str) -> Iterator[None]:
 
 def new_table(title: str, *columns: str) -> Table:
     """A table of numbers, aligned on the right; the first column and those named "<..." are text."""
-    table = Table(title=Text(title, "bold") if title else None, title_justify="left")
+    # the title may be wider than the columns
+    heading = Text(title, "bold", no_wrap=True, overflow="ignore") if title else None
+    table = Table(title=heading, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column.removeprefix("<"), justify="right" if i and column[:1] != "<" else "left")
     return table

@@ -7,9 +7,10 @@ from rich.text import Text
 
 from ..core import files
 from ..errors import ArgumentError
+from ..formats.compiled.model import CompiledModel
 from ..recipes import forecasts, sequences, text
 from ..tables import data
-from ..train import LOSSES, as_loss
+from ..train import LOSSES, OF_LOGITS, as_loss
 from . import comparison
 from .common import Printed, Report, counted, progress, refuse_options, reported
 from .sources import (
@@ -109,9 +110,14 @@ def _score_table(
         comparison.warn_of_short(table)
         found = forecasts.compare(model.runner, table)
         return found | {"loss": found["forecasts"][0]["rmse"] ** 2, "accuracy": None}
-    default = None if table.targets is None else "mse"
-    chosen = as_loss(loss or default, model.model, from_logits)
-    return sequences.score_table(model.runner, table, chosen)
+    if loss is None and table.targets is not None:
+        loss = "mse"
+    if isinstance(model.model, CompiledModel) and loss in (None, *OF_LOGITS) and None in (loss, from_logits):
+        raise click.UsageError(
+            f"{model} is compiled, and does not tell what its outputs are: pass --loss cross_entropy or bce, "
+            "and --from-logits or --from-probabilities"
+        )
+    return sequences.score_table(model.runner, table, as_loss(loss, model.model, from_logits))
 
 
 def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:

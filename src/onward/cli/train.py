@@ -20,6 +20,8 @@ from .common import Printed, Real, Report, counted, out_option
 from .group import Group, warn
 from .sources import STDIN, complete_data, data_file, read_table, selection_options
 
+MOST_ROWS = 20  # of epochs at equal distances
+
 
 @click.group(cls=Group, epilog="Example:  onward train text plays.txt")
 def train() -> None:
@@ -27,13 +29,13 @@ def train() -> None:
 
 
 def _show(report: Report) -> Printed:
-    """Show every tenth epoch (all of up to ten), the best and the last, the result and what to do next."""
+    """Show some epochs at equal distances, the best and the last, the result and what to do next."""
     epochs, best, accuracy = report["epochs"], report["best"], report.get("accuracy")
     columns = {"training loss": ("loss", ".4f"), "validation loss": ("validation_loss", ".4f")}
     if epochs[-1]["accuracy"] is not None:
         columns["validation accuracy"] = ("accuracy", ".1%")
     table = common.new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", *columns)
-    stride = 10 if len(epochs) > 10 else 1
+    stride = 10 * -(-len(epochs) // MOST_ROWS // 10) if len(epochs) > 10 else 1
     for n in sorted({*range(stride - 1, len(epochs), stride), best, len(epochs) - 1}):
         cells = [format(epochs[n][key], form) for key, form in columns.values()]
         table.add_row(f"{n + 1}{' (best)' * (n == best)}", *cells, style="bold" if n == best else "")
@@ -273,7 +275,7 @@ def _report(file: str | Path, out: Path, model: BaseModel, history: History) -> 
         "file": str(file),
         "model": str(out),
         "run": str(_run_file(out)),
-        "parameters": sum(weight.size for weight in model.weights_by_name().values()),
+        "parameters": sum(row.parameters for row in model.summary_rows()),
         "losses": history.loss,
         "best": history.best,
         "epochs": [epoch._asdict() for epoch in history.epochs],

@@ -15,6 +15,7 @@ from .columns import Columns
 from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_classes
 
 MOST_NUMBERS, LARGEST_RATIO = 20_000_000, 100  # with missing steps: in all inputs, or steps for each row
+LARGEST = 1e30  # number to train on, whose products float32 holds
 LARGEST_ID = 2**53  # up to which float64 holds every integer
 GAP = "fill them with --missing fill, or leave out the windows that contain them with --missing skip"
 EMPTY = "fill such values with --missing fill, mark them with mask, or leave out these steps with skip"
@@ -161,9 +162,12 @@ class _Table:
     def numbers(self, names: Sequence[str]) -> AnyArray:
         """Return columns for each step, NaN for missing values. Raises FileError, which names the line."""
         values = self.in_order(self.columns.matrix(names), np.nan)
-        if self.finite and np.isinf(values).any():
-            step, place = np.argwhere(np.isinf(values))[0]
-            raise FileError(f"{self.value_at(step, names[place])} is infinite: correct it, or remove the row")
+        if self.finite and (too_large := np.abs(values) > LARGEST).any():
+            step, place = np.argwhere(too_large)[0]
+            found = f"{self.value_at(step, names[place])} is {values[step, place]:g}"
+            raise FileError(
+                f"{found}: correct it, remove the row, or choose a unit with numbers of at most {LARGEST:g}"
+            )
         return values
 
     def value_at(self, step: int, column: str) -> str:

@@ -4,6 +4,7 @@ from .batches import Batch, Batches, Chunks, Data
 from .fit import Score, evaluate, fit
 from .history import Epoch, History
 from .losses import LOSSES as LOSSES  # for the command line
+from .losses import OF_LOGITS as OF_LOGITS
 from .losses import as_loss as as_loss
 from .losses import bce, cross_entropy, huber, mae, mse, quantile
 from .optimizers import SGD, Adam, AdamW, RMSprop, clip_norm, clip_value, global_norm

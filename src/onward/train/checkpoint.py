@@ -21,6 +21,7 @@ from .optimizers import Memory, Weights, trained
 
 KIND = "checkpoint of Onward"
 NOTHING = "nothing"
+RESULTS = len(Epoch(0, 0.0, 0.0))  # of an epoch
 
 
 @dataclass
@@ -57,6 +58,7 @@ def write(path: str | os.PathLike[str], model: BaseModel, run: Run, settings: Ma
     }
     tensors = {f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()}
     tensors |= {"losses": np.array(run.history.losses), "rates": np.array(run.history.rates)}
+    tensors["epochs"] = np.array(run.history.epochs, np.float64).reshape(-1, RESULTS)  # NaN for None
     storage.write(
         path,
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
@@ -68,7 +70,6 @@ def write(path: str | os.PathLike[str], model: BaseModel, run: Run, settings: Ma
             "total": run.total,
             "counted": run.count,
             "loss": run.history.loss,
-            "epochs": [list(epoch) for epoch in run.history.epochs],
             "rng": _plain(run.rng.bit_generator.state),
             "drawn": _plain(run.epoch_rng),
         },
@@ -174,18 +175,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[s
 
 
 def _history(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> History:
-    losses, rates = tensors["losses"], tensors["rates"]
+    losses, rates, rows = (tensors[name] for name in ("losses", "rates", "epochs"))
     if not losses.shape == rates.shape == (losses.size,) or {losses.dtype, rates.dtype} != {FLOAT64}:
         raise ValueError("losses and rates are not float64 arrays of one length")
-    epochs = [
-        Epoch(
-            integer("step", step, 0, losses.size),
-            _number("lr", rate),
-            _number("loss", loss),
-            *(None if score is None else _number("a score", score) for score in scores),
-        )
-        for step, rate, loss, *scores in header["epochs"]
-    ]
+    if rows.shape != (len(rows), RESULTS) or rows.dtype != FLOAT64:
+        raise ValueError("the results of the epochs are not a float64 array with five columns")
+    epochs = []
+    for step, rate, loss, *scores in rows.tolist():
+        known = (None if score != score else score for score in scores)
+        epochs.append(Epoch(integer("step", int(step), 0, losses.size), rate, loss, *known))
     label = header.get("loss", "unknown")
     if not isinstance(label, str) or len({epoch.validation_loss is None for epoch in epochs}) > 1:
         raise ValueError("the loss has no name, or only some epochs have a validation loss")

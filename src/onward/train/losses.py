@@ -195,13 +195,13 @@ def as_loss(loss: str | Loss | None, model: BaseModel, from_logits: bool | None 
     """
     if callable(loss):
         return loss
-    final = final_function(model)
+    if loss is not None and (not isinstance(loss, str) or loss not in LOSSES):
+        raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or a loss function")
+    if loss is not None and loss not in OF_LOGITS:
+        return LOSSES[loss]
+    final = final_function(model) if None in (loss, from_logits) else ""
     if loss is None:
         loss = "bce" if final == "sigmoid" else "cross_entropy"
-    if not isinstance(loss, str) or loss not in LOSSES:
-        raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or a loss function")
-    if loss not in OF_LOGITS:
-        return LOSSES[loss]
     if loss == "cross_entropy" and final == "sigmoid" and from_logits is None:
         raise ArgumentError(
             "loss='cross_entropy' needs logits or probabilities of classes, but the model ends in a sigmoid: "
