@@ -12,6 +12,8 @@ from support.serving import RawClient, client_frame, mixer, serving, unbatched
 from websockets.asyncio.client import connect
 
 import onward
+from onward.graph import Graph, Input
+from onward.model import Model
 from onward.serve.app import raise_file_limit
 from onward.serve.service import Limits, Service
 
@@ -253,6 +255,32 @@ def test_a_step_that_the_model_rejects_changes_no_other_stream() -> None:
                     np.testing.assert_array_equal(first, model(np.array([3])).ravel())
             for i, y in enumerate(answers):
                 np.testing.assert_array_equal(y.reshape(3, 7), model(tokens[:, i])[3:])
+
+    run(session())
+
+
+def test_states_that_are_inputs_survive_a_rejected_block_and_end_with_an_empty_message() -> None:
+    graph, rng = Graph(), np.random.default_rng(0)
+    x = graph.add_input("x", np.dtype(np.int32), ("batch",))
+    h = graph.add_input("h", np.dtype(np.float32), ("batch", 4))
+    table = normal(rng, 9, 4)
+    after = graph.add("Tanh", graph.add("Add", graph.add("Gather", graph.add_constant(table), x), h))
+    graph.outputs = (graph.add("Identity", after), after)
+    graph.declared_outputs = tuple(Input(name, np.dtype(np.float32), ("batch", 4)) for name in ("y", "hn"))
+    first = np.tanh(table[3])
+    second = np.tanh(table[5] + first)
+
+    async def session() -> None:
+        async with serving(Model(graph), {"carry": {"h": "hn"}}) as (_, address):
+            client = await RawClient.connect(address)
+            np.testing.assert_allclose(await client.step(np.array([3], np.int32)), first, rtol=1e-6)
+            client.send(np.array([2, 9], np.int32).tobytes())  # the first of its two steps is valid
+            assert (await client.closed())[0] == 1007
+            client = await RawClient.connect(address, f"/stream?id={client.hello['id']}")
+            assert client.hello["position"] == 1
+            np.testing.assert_allclose(await client.step(np.array([5], np.int32)), second, rtol=1e-6)
+            assert len(await client.step()) == 0
+            np.testing.assert_allclose(await client.step(np.array([3], np.int32)), first, rtol=1e-6)
 
     run(session())
 

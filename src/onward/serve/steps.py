@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
+from ..formats.compiled.write import names_of_outputs
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..streaming.graph_pool import GraphPool, SequencePool
@@ -29,21 +30,13 @@ class Steps:
         self.pool, self.output_names, self._stream = pool, output_names, stream
         self._lock = threading.Lock()  # guards the stream
 
+    @abstractmethod
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         """Run T steps of some streams. A call that raises changes no stream."""
-        length = arrays[0].shape[1]
-        before = self.pool.state(ids) if length > 1 else None
-        try:
-            steps = [self._step(ids, [array[:, t] for array in arrays]) for t in range(length)]
-        except BaseException:
-            if before is not None:
-                self.pool.set_state(ids, before)
-            raise
-        return [np.stack(outputs, axis=1) for outputs in zip(*steps, strict=True)]
 
-    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        """Run one step of the pool over inputs (n, ...)."""
-        raise NotImplementedError
+    @abstractmethod
+    def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
+        """Return the last steps of some streams, an array (T, ...) for each, and start other sequences."""
 
     def _start(self) -> None:
         """Begin a whole sequence."""
@@ -52,14 +45,6 @@ class Steps:
     @abstractmethod
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """Continue the whole sequence with inputs (T, ...), and return the outputs (T, ...)."""
-
-    def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
-        """Return the last steps of some streams, an array (T, ...) for each, and start other sequences.
-
-        There are none unless the model looks ahead.
-        """
-        self.pool.reset(ids)
-        return [[np.zeros(0, np.float32)] * len(ids) for _ in self.output_names]
 
     def run(self, arrays: Sequence[AnyArray], most_bytes: int) -> list[AnyArray]:
         """Run a whole sequence of inputs (T, ...) and return the outputs (T, ...).
@@ -92,21 +77,6 @@ class Steps:
                 self.pool.close(ids)
 
 
-class LayerSteps(Steps):
-    """The steps of layers that stream as one chain."""
-
-    def __init__(self, pool: Any, stream: Any) -> None:
-        super().__init__(pool, stream, ("y",))
-        model = pool.model
-        self.inputs = InputFormat([Port("x", model.step_shape, np.dtype(model.model.dtype))])
-
-    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        return [self.pool.step(ids, arrays[0])]
-
-    def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        return [self._stream(arrays[0])]
-
-
 class GraphSteps(Steps):
     """The steps of a whole model whose states are inputs and outputs. Every call takes one step."""
 
@@ -125,20 +95,31 @@ class GraphSteps(Steps):
             ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
         self.inputs = InputFormat(ports)
 
-    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        return self._step_of(self.pool, ids, arrays)
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        before = self.pool.state(ids) if arrays[0].shape[1] > 1 else None
+        try:
+            return self._steps(self.pool, ids, arrays)
+        except BaseException:
+            if before is not None:
+                self.pool.set_state(ids, before)
+            raise
+
+    def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
+        self.pool.reset(ids)
+        return [[np.zeros(0, np.float32)] * len(ids) for _ in self.output_names]
 
     def _start(self) -> None:
         self._alone.reset(self._alone.ids)
 
     def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        ids = self._alone.ids.tolist()
-        steps = [
-            self._step_of(self._alone, ids, [x[t : t + 1] for x in arrays]) for t in range(len(arrays[0]))
-        ]
-        return [np.concatenate(outputs) for outputs in zip(*steps, strict=True)]
+        outputs = self._steps(self._alone, self._alone.ids.tolist(), [x[None] for x in arrays])
+        return [output[0] for output in outputs]
 
-    def _step_of(self, pool: Any, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+    def _steps(self, pool: Any, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        steps = [self._step(pool, ids, [x[:, t] for x in arrays]) for t in range(arrays[0].shape[1])]
+        return [np.stack(outputs, axis=1) for outputs in zip(*steps, strict=True)]
+
+    def _step(self, pool: Any, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """Step a pool, which takes and returns the rows on axes of its own, with arrays (n, ...).
 
         Where rows run one after the other, messages keep these axes, with size 1.
@@ -215,17 +196,9 @@ def steps_of(model: BaseModel, options: Mapping[str, Any]) -> Steps:
     """Return the steps of a model; `options` are those of `Model.pool`. Raises ArgumentError."""
     if options and not isinstance(model, Model):
         raise ArgumentError(f"{model!r} takes no options: its states are inside its layers")
-    stream = model.stream(**options)
-    if not isinstance(stream, GraphStream):
-        return LayerSteps(model.pool(CAPACITY, **options), stream)
-    if isinstance(stream, SequenceStream) and stream.streamed.layers is not None:
-        return SequenceSteps(model.pool(CAPACITY, **options), stream, ("y",))
-    assert isinstance(model, Model)
-    outputs = stream.streamed.graph.outputs
-    states = (options.get("carry") or model.carries).values()
-    returned = [name for name in model.outputs if name not in states]
-    names = returned if len(returned) == len(outputs) - len(stream.streamed.carries) else list(model.outputs)
-    pool: Any = model.pool(CAPACITY, **options)
-    if isinstance(stream, SequenceStream):
-        return SequenceSteps(pool, stream, names)
-    return GraphSteps(pool, stream, names)
+    stream, pool = model.stream(**options), model.pool(CAPACITY, **options)
+    streamed, names = stream.streamed, ["y"]
+    if streamed.layers is None:
+        assert isinstance(model, Model)
+        names = names_of_outputs(model, streamed, options.get("carry"))
+    return (SequenceSteps if isinstance(stream, SequenceStream) else GraphSteps)(pool, stream, names)
