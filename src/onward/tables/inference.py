@@ -9,11 +9,12 @@ from typing import TypeVar
 import numpy as np
 
 from ..core import arrays
+from ..core.arrays import Shape
 from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 from ..model import Model
-from .layout import AnyArray, IntArray
+from .layout import AnyArray
 from .rows import Rows
 
 Item = TypeVar("Item")
@@ -36,19 +37,19 @@ def outputs(
     threads. advance: called with the number of sequences of each batch that ends. Raises the errors of the
     model, for any sequence.
     """
-    if isinstance(model, Rows):
-        return _outputs_of_rows(model, sequences, workers, advance)
-    padded = takes_padding(model)
-    batches = batch_rows([len(sequence) for sequence in sequences], padded)
+    padded = not isinstance(model, Rows) and takes_padding(model)
+    most = 1 if isinstance(model, Rows) and not model.takes_many else BATCH
+    batches = batch_rows([sequence.shape for sequence in sequences], padded, most)
 
-    def run(rows: IntArray) -> list[AnyArray]:
-        if isinstance(sequences, np.ndarray):  # rows of equal length stay in order, so a batch is a slice
-            return run_batch(model, sequences[rows[0] : rows[-1] + 1], padded)
-        return run_batch(model, [sequences[row] for row in rows], padded)
+    def run(rows: list[int]) -> list[AnyArray]:
+        # rows of equal length stay in order, so a batch of an array is a slice
+        whole = isinstance(sequences, np.ndarray)
+        some = sequences[rows[0] : rows[-1] + 1] if whole else [sequences[row] for row in rows]
+        return model.run(some) if isinstance(model, Rows) else run_batch(model, some, padded)
 
     found: dict[int, AnyArray] = {}
     for rows, ys in zip(batches, in_order(run, batches, workers), strict=True):
-        found.update(zip(rows.tolist(), ys, strict=True))
+        found.update(zip(rows, ys, strict=True))
         if advance is not None:
             advance(len(rows))
     return [found[row] for row in range(len(found))]
@@ -95,26 +96,6 @@ def _raise_for_one(
         outputs(model, sequences[first:last])
     except OnwardError as error:
         raise type(error)(f"sequence {name(first)}: {error}") from cause
-
-
-def _outputs_of_rows(
-    model: Rows,
-    sequences: Sequence[AnyArray] | AnyArray,
-    workers: int,
-    advance: Callable[[int], None] | None,
-) -> list[AnyArray]:
-    """The output of each row; a number becomes an array (1,)."""
-    batches = model.batches([sequence.shape for sequence in sequences], BATCH)
-
-    def run(rows: list[int]) -> list[AnyArray]:
-        return model.run([sequences[row] for row in rows])
-
-    found: dict[int, AnyArray] = {}
-    for rows, ys in zip(batches, in_order(run, batches, workers), strict=True):
-        found.update(zip(rows, map(np.atleast_1d, ys), strict=True))
-        if advance is not None:
-            advance(len(rows))
-    return [found[row] for row in range(len(found))]
 
 
 def in_order(
@@ -169,14 +150,12 @@ def takes_padding(model: BaseModel) -> bool:
     return model.causal or (bool(layers) and all(layers))
 
 
-def batch_rows(lengths: Sequence[int], padded: bool) -> list[IntArray]:
-    """Indices of the sequences in each batch, shortest first; all of equal length unless `padded`."""
-    sizes = np.array(lengths, np.int64)
-    order = np.argsort(sizes, kind="stable")
-    if padded:
-        return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    groups = np.split(order, np.flatnonzero(np.diff(sizes[order])) + 1) if len(order) else []
-    return [group[start : start + BATCH] for group in groups for start in range(0, len(group), BATCH)]
+def batch_rows(shapes: Sequence[Shape], padded: bool, most: int = BATCH) -> list[list[int]]:
+    """Indices of the sequences in each batch, shortest first; all of equal shape unless `padded`."""
+    by_shape: dict[Shape, list[int]] = {}
+    for row in np.argsort([shape[0] for shape in shapes], kind="stable").tolist():
+        by_shape.setdefault(() if padded else shapes[row], []).append(row)
+    return [rows[start : start + most] for rows in by_shape.values() for start in range(0, len(rows), most)]
 
 
 def run_batch(model: BaseModel, sequences: Sequence[AnyArray] | AnyArray, padded: bool) -> list[AnyArray]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..core.arrays import Shape
 from ..errors import ArgumentError
 from ..graph import Graph
 from ..graph.declared import Input
@@ -61,7 +60,7 @@ class Rows:
         self._dtype = declared[0].dtype
         rows, steps = _output_axes(graph, declared[0], batch, self.time + (self.time >= batch))
         self._rows = rows  # the axis of rows in the output; None if it is unknown
-        self._takes_many = rows is not None and isinstance(axes[batch], str)
+        self.takes_many = rows is not None and isinstance(axes[batch], str)
         # the axis of steps in the output of a row
         self.output_time = 0 if steps is None else steps - (rows is not None and rows < steps)
 
@@ -82,21 +81,13 @@ class Rows:
         sizes = [size if isinstance(size, int) else 1 for size in self.axes]
         return np.moveaxis(np.zeros(sizes, self._dtype), self.time, 0)
 
-    def batches(self, shapes: Sequence[Shape], most: int) -> list[list[int]]:
-        """Indices of the rows of each call: at most so many, and of equal shapes."""
-        by_shape: dict[Shape, list[int]] = {}
-        for index, shape in enumerate(shapes):
-            by_shape.setdefault(shape, []).append(index)
-        size = most if self._takes_many else 1
-        return [rows[i : i + size] for rows in by_shape.values() for i in range(0, len(rows), size)]
-
     def run(self, rows: Sequence[AnyArray]) -> list[AnyArray]:
-        """The output of each row of a batch."""
+        """The output of each of some rows, only one unless `takes_many`; a number becomes an array (1,)."""
         (y,) = self._model.results((np.stack(rows, self.batch),), {})
         if self._rows is not None:
-            return list(np.moveaxis(y, self._rows, 0))
+            return [np.atleast_1d(row) for row in np.moveaxis(y, self._rows, 0)]
         axis = next((axis for axis in (self.batch, 0) if y.shape[axis : axis + 1] == (1,)), None)
-        return [y if axis is None else y.squeeze(axis)]
+        return [np.atleast_1d(y if axis is None else y.squeeze(axis))]
 
 
 def _output_axes(graph: Graph, declared: Input, batch: int, time: int) -> tuple[int | None, int | None]:
