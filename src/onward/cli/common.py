@@ -71,15 +71,18 @@ def _array(text: str) -> np.ndarray:
     return array
 
 
-values = equations(_array, "NAME=VALUE with a number or a JSON list, such as sr=16000")
-fix_option = click.option(
-    "--fix",
-    "fixed",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=values,
-    help="An input that has the same value in every call: a number or a JSON list, such as sr=16000.",
-)
+def fixed_option(name: str) -> Decorator:
+    """The option that gives inputs of the model a fixed value."""
+    return click.option(
+        name,
+        "fixed",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=equations(_array, "NAME=VALUE with a number or a JSON list, such as sr=16000"),
+        help="An input that has the same value in every call: a number or a JSON list, such as sr=16000.",
+    )
+
+
 carry_option = click.option(
     "--carry",
     metavar="INPUT=OUTPUT",

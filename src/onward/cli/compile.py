@@ -24,7 +24,7 @@ def _show(report: Report) -> Printed:
 @click.command(epilog="Example:  onward compile vowels -o vowels.onward")
 @model_argument
 @common.out_option("The .onward file to write.", required=True)
-@common.fix_option
+@common.fixed_option("--fix")
 @common.carry_option
 @common.reported(_show)
 def compile(model: ModelFile, out: Path, fixed: dict[str, Any], carry: dict[str, str]) -> Report:

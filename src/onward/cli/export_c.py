@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,9 @@ def _show(report: Report) -> Printed:
 @click.option(
     "--prefix", metavar="NAME", help="What the names in C start with. Default: the name of the file."
 )
-@click.option("--no-math", is_flag=True, help="Do not use math.h.")
+@click.option(
+    "--no-math", "math", flag_value=False, default=True, show_default=False, help="Do not use math.h."
+)
 @click.option(
     "--size",
     "sizes",
@@ -61,7 +62,7 @@ def _show(report: Report) -> Printed:
     callback=common.equations(int, "AXIS=N, such as time=16"),
     help="The size of an open axis, such as seq_len=1.",
 )
-@common.fix_option
+@common.fixed_option("--fix")
 @common.carry_option
 @click.option("--int8", is_flag=True, help="Quantize the weights to int8, and activations in each call.")
 @click.option(
@@ -77,7 +78,7 @@ def _show(report: Report) -> Printed:
 )
 @click.option("--time-axis", type=int, help="With --stream, the axis of the input that is time.")
 @common.reported(_show)
-def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
+def export_c(model: ModelFile, out: Path, fixed: dict[str, Any], **options: Any) -> Report:
     """Write MODEL as C99 for microcontrollers.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The command writes a
@@ -86,7 +87,9 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
     """
     common.check_suffix(out, "--out", (".c",))
     common.refuse_to_overwrite({"MODEL": model.path}, out)
-    found = write.exported(model.model, out.stem, **_arguments(options))
+    arrays = {name: _inputs(options[name], f"--{name}") for name in ("calibrate", "data")}
+    options |= {**arrays, "carry": options["carry"] or None, **fixed}
+    found = write.exported(model.model, out.stem, **options)
     if not common.is_json():
         common.display(_sizes(found))
     write.write(found, out)
@@ -98,23 +101,6 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
         "outputs": found.outputs,
         **found.figures._asdict(),
         **({} if found.accuracy is None else found.accuracy._asdict()),
-    }
-
-
-def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "prefix": options["prefix"],
-        "int8": options["int8"],
-        "calibrate": _inputs(options["calibrate"], "--calibrate"),
-        "data": _inputs(options["data"], "--data"),
-        "stream": options["stream"],
-        "steps": options["steps"],
-        "rows": options["rows"],
-        "math": not options["no_math"],
-        "sizes": options["sizes"],
-        "carry": options["carry"] or None,
-        "time_axis": options["time_axis"],
-        **options["fixed"],
     }
 
 

@@ -13,7 +13,7 @@ from ..errors import ArgumentError, FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
-from .common import Decorator, Real, carry_option, check_folder, values
+from .common import Decorator, Real, carry_option, check_folder, fixed_option
 from .group import warn
 from .sources import ModelFile, model_argument
 
@@ -44,10 +44,7 @@ def limit(option: str, name: str, help: str, kind: click.IntRange | click.FloatR
     "--tick", type=duration, default="2ms", help="Messages that arrive within this time run together."
 )
 @carry_option
-@click.option(
-    "--set", "fixed", multiple=True, callback=values, metavar="NAME=VALUE",
-    help="An input with a fixed value: a number or a JSON list.",
-)  # fmt: skip
+@fixed_option("--set")
 @click.option(
     "--time-axis", type=int, help="The axis of the input that is time. Default: that of the recurrent layers."
 )
