@@ -152,10 +152,11 @@ def takes_padding(model: BaseModel) -> bool:
 
 def batch_rows(shapes: Sequence[Shape], padded: bool, most: int = BATCH) -> list[list[int]]:
     """Indices of the sequences in each batch, shortest first; all of equal shape unless `padded`."""
-    by_shape: dict[Shape, list[int]] = {}
-    for row in np.argsort([shape[0] for shape in shapes], kind="stable").tolist():
-        by_shape.setdefault(() if padded else shapes[row], []).append(row)
-    return [rows[start : start + most] for rows in by_shape.values() for start in range(0, len(rows), most)]
+    order = np.argsort([shape[0] for shape in shapes], kind="stable").tolist()
+    groups: dict[Shape, list[int]] = {(): order} if padded else {}
+    for row in () if padded else order:
+        groups.setdefault(shapes[row], []).append(row)
+    return [rows[start : start + most] for rows in groups.values() for start in range(0, len(rows), most)]
 
 
 def run_batch(model: BaseModel, sequences: Sequence[AnyArray] | AnyArray, padded: bool) -> list[AnyArray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError
-from . import times
+from . import times, windows
 from .columns import Columns
 from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_classes
 
@@ -324,24 +324,8 @@ class _Table:
 
     def filled(self, x: AnyArray) -> AnyArray:
         """Return x with the last value of the sequence for NaN, or its mean before the first value."""
-        whole = np.nan_to_num(_mean(x))
-        parts = []
-        for part in self.split(x):
-            absent = np.isnan(part)
-            last = np.maximum.accumulate(np.where(absent, -1, np.arange(len(part))[:, None]), axis=0)
-            mean = _mean(part)
-            mean = np.where(np.isnan(mean), whole, mean)
-            parts.append(np.where(last < 0, mean, np.take_along_axis(part, np.maximum(last, 0), axis=0)))
-        return np.concatenate(parts)
-
-
-def _mean(x: AnyArray) -> AnyArray:
-    """The mean of each column without NaN; NaN if it has no other value."""
-    present = ~np.isnan(x)
-    count = present.sum(axis=0)
-    sums = np.where(present, x, 0).sum(axis=0)
-    means: AnyArray = np.where(count > 0, sums / np.maximum(count, 1), np.nan)
-    return means
+        whole = np.nan_to_num(windows.mean(x))
+        return np.concatenate([windows.filled(part, whole) for part in self.split(x)])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -192,25 +193,44 @@ def naive(windows: Sequences, season: int = 1) -> AnyArray:
     Where fewer are known, they repeat the last one.
     """
     assert windows.ends is not None and windows.series is not None and windows.series.targets is not None
-    series, ends = windows.ends.T
+    ends = windows.ends[:, 1, None]
     ahead = np.arange(windows.selection.horizon or 1) % season - season
     forecasts = np.empty((len(ends), len(ahead) * windows.series.targets[0].shape[-1]))
-    for number in np.unique(series):
-        own = series == number
-        history, end = _filled(windows.series.targets[number]), ends[own, None]
-        steps = np.where(end >= season, end + ahead, end - 1)
-        forecasts[own] = history[steps].reshape(own.sum(), -1)
+    for number, own in _by_series(windows).items():
+        steps = np.where(ends[own] >= season, ends[own] + ahead, ends[own] - 1)
+        forecasts[own] = filled(windows.series.targets[number])[steps].reshape(len(steps), -1)
     return forecasts
 
 
-def _filled(values: AnyArray) -> AnyArray:
-    """Numbers (T, O) with the last known one in place of each NaN, and their mean before the first."""
+def _by_series(windows: Sequences) -> dict[int, slice]:
+    """The windows of each series that has some, by its number; they stand in the order of the series."""
+    assert windows.ends is not None
+    series = windows.ends[:, 0]
+    starts = np.flatnonzero(np.diff(series, prepend=-1)).tolist()
+    return {int(series[start]): slice(start, end) for start, end in pairwise([*starts, len(series)])}
+
+
+def filled(values: AnyArray, otherwise: Any = np.nan) -> AnyArray:
+    """Numbers (T, F) with the last known one in place of each NaN, and their mean before the first.
+
+    otherwise: the numbers (F,) of columns in which none is known.
+    """
     absent = np.isnan(values)
     if not absent.any():
         return values
     last = np.maximum.accumulate(np.where(absent, -1, np.arange(len(values))[:, None]), axis=0)
-    filled: AnyArray = np.take_along_axis(values, np.maximum(last, 0), axis=0)
-    return np.where(last < 0, np.nanmean(values, axis=0), filled)
+    means = mean(values)
+    first = np.where(np.isnan(means), otherwise, means).astype(values.dtype)
+    return np.where(last < 0, first, np.take_along_axis(values, np.maximum(last, 0), axis=0))
+
+
+def mean(values: AnyArray) -> AnyArray:
+    """The mean of the known numbers of each column (T, F); NaN if there are none."""
+    present = ~np.isnan(values)
+    count = present.sum(axis=0)
+    sums = np.where(present, values, 0).sum(axis=0)
+    means: AnyArray = np.where(count > 0, sums / np.maximum(count, 1), np.nan)
+    return means
 
 
 def find_season(windows: Sequences) -> int:
@@ -239,13 +259,11 @@ def find_season(windows: Sequences) -> int:
 def _slopes(windows: Sequences) -> AnyArray:
     """For each window, how much the targets of its series rise in a step, (N, H, O): the median change."""
     assert windows.ends is not None and windows.series is not None
-    targets: Any = windows.series.targets
-    series, ends = windows.ends.T
+    targets, ends = windows.series.targets or [], windows.ends[:, 1]
     horizon, apart = windows.selection.horizon or 1, windows.selection.window or 1
-    slopes = np.empty((len(series), horizon, targets[0].shape[-1]))
-    for number in np.unique(series):
-        own = series == number
-        history = _filled(targets[number][: ends[own].max() + horizon])
+    slopes = np.empty((len(ends), horizon, targets[0].shape[-1]))
+    for number, own in _by_series(windows).items():
+        history = filled(targets[number][: ends[own].max() + horizon])
         slopes[own] = np.median(history[apart:] - history[:-apart], axis=0) / apart
     return slopes
 
@@ -273,8 +291,8 @@ def scales(windows: Sequences, season: int) -> AnyArray:
     assert windows.ends is not None and windows.series is not None
     targets: Any = windows.series.targets
     found = np.full(len(windows.series.items), np.nan)
-    for row in np.unique(windows.ends[:, 0]).tolist():
-        first = windows.ends[windows.ends[:, 0] == row, 1].min()
+    for row, own in _by_series(windows).items():
+        first = windows.ends[own, 1].min()
         changes = np.abs(targets[row][season:] - targets[row][:-season])
         before = changes[: max(0, first - season)]
         known = before if np.count_nonzero(~np.isnan(before).all(axis=1)) >= season else changes
@@ -292,15 +310,15 @@ def compare(windows: Sequences, forecasts: Mapping[str, AnyArray], season: int) 
     """
     assert windows.ends is not None and windows.series is not None
     y: Any = windows.targets
-    series, scale = windows.ends[:, 0], scales(windows, season)
-    numbers = np.unique(series)
-    spread = sum(float(((y[series == n] - y[series == n].mean()) ** 2).sum()) for n in numbers)
+    groups = _by_series(windows)
+    scale = scales(windows, season)[list(groups)]
+    spread = sum(float(((y[own] - y[own].mean()) ** 2).sum()) for own in groups.values())
     report: dict[str, Any] = {"season": season, "forecasts": [], "series": []}
     each = {}
     for name, forecast in forecasts.items():
         error = forecast.astype(np.float64) - y
-        absolute = np.array([np.abs(error[series == n]).mean() for n in numbers])
-        scaled = absolute[scale[numbers] > 0] / scale[numbers][scale[numbers] > 0]
+        absolute = np.array([np.abs(error[own]).mean() for own in groups.values()])
+        scaled = absolute[scale > 0] / scale[scale > 0]
         each[name] = absolute
         squares = float((error**2).sum())
         report["forecasts"].append({
@@ -310,7 +328,7 @@ def compare(windows: Sequences, forecasts: Mapping[str, AnyArray], season: int) 
             "r2": 1 - squares / spread if spread else None,
             "mase": float(scaled.mean()) if len(scaled) else None,
         })  # fmt: skip
-    for place, number in enumerate(numbers.tolist()):
+    for place, number in enumerate(groups):
         errors = {name: float(values[place]) for name, values in each.items()}
         report["series"].append({"name": windows.series.name(number), "mae": errors})
     return report | {"verdict": verdict(report)}
