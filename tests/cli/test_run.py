@@ -136,7 +136,7 @@ def test_a_classifier_without_labels_shows_how_often_it_predicts_each_class(tmp_
 def test_a_table_of_many_outputs_is_truncated(tmp_path: Path) -> None:
     onward.RNN(12, 100, rng=0).save(tmp_path / "rnn.safetensors")
     result = invoke("run", tmp_path / "rnn.safetensors", "japanese_vowels_test")
-    assert "76 more outputs" in result.output
+    assert "and 76 more: --json shows all" in result.output
     assert len(result.output.splitlines()) < 40
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = (".png", ".svg", ".pdf")
+MOST_ROWS = 24  # of a table with as many rows as the data have series, classes or outputs
 
 Report: TypeAlias = dict[str, Any]
 Printed: TypeAlias = Iterable[str | Text | Table]
@@ -129,6 +130,9 @@ def display(printed: Printed, stderr: bool = False) -> None:
     """Print tables and lines of text without highlighting or markup; the terminal wraps the lines."""
     console = Console(highlight=False, markup=False, stderr=stderr)
     for part in printed:
+        if isinstance(part, Table) and part.title:  # which rich would wrap at the width of the columns
+            console.print(part.title, soft_wrap=True)
+            part.title = None
         console.print(part, soft_wrap=not isinstance(part, Table))
 
 
@@ -231,11 +235,18 @@ def waiting(what: str) -> Iterator[None]:
 
 def new_table(title: str, *columns: str) -> Table:
     """A table of numbers, aligned on the right; the first column and those named "<..." are text."""
-    # the title may be wider than the columns
-    heading = Text(title, "bold", no_wrap=True, overflow="ignore") if title else None
-    table = Table(title=heading, title_justify="left")
+    table = Table(title=Text(title, "bold") if title else None)
     for i, column in enumerate(columns):
         table.add_column(column.removeprefix("<"), justify="right" if i and column[:1] != "<" else "left")
+    return table
+
+
+def add_rows(table: Table, rows: Sequence[Sequence[Any]]) -> Table:
+    """Add the first rows to a table, whose caption counts the others, and return it."""
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*row)
+    if len(rows) > MOST_ROWS:
+        table.caption = f"and {len(rows) - MOST_ROWS:,} more: --json shows all"
     return table
 
 

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from ..tables import windows
 from ..tables.layout import Sequences
-from .common import Printed, Report, new_table
+from .common import Printed, Report, add_rows, new_table
 from .group import warn
 
-MOST_SERIES, MOST_NAMED = 20, 10
+MOST_NAMED = 10
 MEASURES = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "mase": "MASE"}
 
 
@@ -25,11 +25,8 @@ def show(report: Report) -> Printed:
     series = report["series"]
     if len(series) > 1:
         table = new_table("", "series", *(f"MAE, {_title(name, season)}" for name in names))
-        for row in series[:MOST_SERIES]:
-            table.add_row(row["name"], *(_number(row["mae"][name]) for name in names))
-        if len(series) > MOST_SERIES:
-            table.caption = f"and {len(series) - MOST_SERIES:,} more series: --json shows all"
-        yield table
+        rows = [(row["name"], *(_number(row["mae"][name]) for name in names)) for row in series]
+        yield add_rows(table, rows)
     if "interval" in report:
         yield f"The bounds for {report['interval']:.0%} contain {report['coverage']:.1%} of the targets."
     yield Text(report["verdict"], "yellow" if "loses" in report["verdict"] else "green")
@@ -45,14 +42,11 @@ def _number(value: float | None) -> str:
 
 def classes(report: Report) -> Table:
     """The recall, the precision and the AUC of each class."""
-    rows = report["by_class"]
-    table = new_table("", "class", "count", "recall", "precision", "AUC")
-    for row in rows[:MOST_SERIES]:
+    rows = []
+    for row in report["by_class"]:
         shares = ("" if row[key] is None else f"{row[key]:.1%}" for key in ("recall", "precision"))
-        table.add_row(row["class"], f"{row['count']:,}", *shares, _number(row["auc"]))
-    if len(rows) > MOST_SERIES:
-        table.caption = f"and {len(rows) - MOST_SERIES:,} more classes: --json shows all"
-    return table
+        rows.append((row["class"], f"{row['count']:,}", *shares, _number(row["auc"])))
+    return add_rows(new_table("", "class", "count", "recall", "precision", "AUC"), rows)
 
 
 def warn_of_short(table: Sequences) -> None:

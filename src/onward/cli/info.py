@@ -1,7 +1,7 @@
 """`onward info`: show the layers of a model; `onward models`: list what comes with Onward."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from shlex import quote
 from typing import Any
 
@@ -14,7 +14,6 @@ from ..core.summary import Row, shape_text
 from ..errors import ArgumentError, OnwardError
 from ..formats.compiled.model import CompiledModel
 from ..formats.torch.parts import WHOLE_MODEL, Parts
-from ..graph.over_time.streamed import Streamed
 from ..graph.summary import names_of, signatures, summarize
 from ..layers.base_model import BaseModel
 from ..layers.graphs import graph_of
@@ -168,22 +167,16 @@ def _steps(model: str, net: Any, length: int) -> Report:
 
 def _values(net: Any) -> Report:
     """The inputs and the outputs of a model with their dtypes and axes, and how it streams over time."""
-    if isinstance(net, Parts):
-        return {"inputs": [], "outputs": [], "stream": None}
-    if isinstance(net, CompiledModel):
-        return _compiled(net)
-    model = net if isinstance(net, Model) else _as_graph(net)
+    model = net if isinstance(net, Model | CompiledModel) else _as_graph(net)
     if model is None:
         return {"inputs": [], "outputs": [], "stream": None}
-    with contextlib.suppress(ArgumentError):  # code that must be recorded for declared inputs
-        model = model.general
-    graph = model.graph
+    if isinstance(model, CompiledModel):
+        graph, optional = model.declared, set[str]()
+    else:
+        with contextlib.suppress(ArgumentError):  # code that must be recorded for declared inputs
+            model = model.general
+        graph, optional = model.graph, {*model.graph.defaults, *model.initial_states}
     known = signatures(graph.with_defaults())
-    inputs = [
-        _value(each.name, each.dtype, each.axes)
-        | {"optional": each.name in graph.defaults or each.name in model.initial_states}
-        for each in graph.inputs
-    ]
     outputs = []
     for declared, name in zip(graph.declared_outputs, graph.outputs, strict=True):
         found = known.get(name)
@@ -192,24 +185,19 @@ def _values(net: Any) -> Report:
         )
         outputs.append(_value(declared.name, dtype, axes))
     return {
-        "inputs": inputs,
+        "inputs": [
+            _value(each.name, each.dtype, each.axes) | {"optional": each.name in optional}
+            for each in graph.inputs
+        ],
         "outputs": outputs,
-        "stream": _stream(lambda: model.streamed(1, None, None, None, {})),
+        "stream": _stream(model),
     }
-
-
-def _compiled(model: CompiledModel) -> Report:
-    """What `_values` reports, as the file of a compiled model declares it."""
-    graph = model.declared
-    values = {
-        "inputs": [_value(each.name, each.dtype, each.axes) | {"optional": False} for each in graph.inputs],
-        "outputs": [_value(each.name, each.dtype, each.axes) for each in graph.declared_outputs],
-    }
-    return values | {"stream": _stream(lambda: model.streamed)}
 
 
 def _as_graph(layer: Any) -> Model | None:
     """The layers of a Sequential, or a single layer, as a graph; None if a graph cannot hold them."""
+    if isinstance(layer, Parts):
+        return None
     with contextlib.suppress(ArgumentError):
         return Model(graph_of(layer))
     return None
@@ -219,10 +207,11 @@ def _value(name: str, dtype: Any, axes: Any) -> Report:
     return {"name": name, "dtype": dtype and str(dtype), "axes": None if axes is None else list(axes)}
 
 
-def _stream(find: Callable[[], Streamed]) -> Report:
+def _stream(model: Any) -> Report:
     """The time axis, the latency and the steps of the inputs of a stream, or why there is none."""
     try:
-        streamed = find()
+        is_compiled = isinstance(model, CompiledModel)
+        streamed = model.streamed if is_compiled else model.streamed(1, None, None, None, {})
     except OnwardError as error:
         return {"time_axis": None, "latency": None, "reason": str(error), "steps": {}}
     axis = streamed.sequences[0].axes.time if streamed.sequences else None

@@ -12,10 +12,8 @@ from rich.text import Text
 from ..tables import model_files
 from ..tables.data import AnyArray, Sequences
 from ..tables.layout import UNKNOWN, targets_like
-from .common import Printed, Report, counted, new_table, statistics_cells
+from .common import Printed, Report, add_rows, counted, new_table, statistics_cells
 from .sources import ModelFile
-
-MOST_ROWS = 24  # in a table of outputs
 
 
 @dataclass(frozen=True)
@@ -213,11 +211,11 @@ def _show_sequences(report: Report) -> Printed:
 def _forecast_table(report: Report) -> Table:
     rows = report["forecast"]
     table = new_table(f"{report['model']} on {report['input']}: the forecast", *rows[0])
-    for row in rows[:MOST_ROWS]:
-        table.add_row(*("" if v is None else v if isinstance(v, str) else f"{v:.5g}" for v in row.values()))
-    if len(rows) > MOST_ROWS:
-        table.caption = f"and {counted(len(rows) - MOST_ROWS, 'more row')}: --out and --json have all"
-    return table
+    return add_rows(table, [[_cell(value) for value in row.values()] for row in rows])
+
+
+def _cell(value: str | float | None) -> str:
+    return value if isinstance(value, str) else "" if value is None else f"{value:.5g}"
 
 
 def _title(report: Report) -> str:
@@ -245,11 +243,8 @@ def _bar(accuracy: float | None) -> Bar:
 def _outputs_table(report: Report) -> Table:
     predicted = Counter(map(str, report.get("predicted", [])))
     count = ["predicted for"] if predicted else []
-    table = new_table(_title(report), "output", "mean", "min", "max", *count)
-    for row in report["outputs"][:MOST_ROWS]:
-        count = [f"{predicted[row['name']]:,} of {predicted.total():,}"] if predicted else []
-        table.add_row(row["name"], *statistics_cells(row), *count)
-    hidden = len(report["outputs"]) - MOST_ROWS
-    if hidden > 0:
-        table.caption = f"and {counted(hidden, 'more output')}: --json shows all"
-    return table
+    rows = []
+    for row in report["outputs"]:
+        count_of_row = [f"{predicted[row['name']]:,} of {predicted.total():,}"] if predicted else []
+        rows.append((row["name"], *statistics_cells(row), *count_of_row))
+    return add_rows(new_table(_title(report), "output", "mean", "min", "max", *count), rows)

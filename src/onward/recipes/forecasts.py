@@ -268,16 +268,14 @@ def fit_part(
     seed: int = 0,
     epochs: int | None = None,
     learning_rate: float = LEARNING_RATE,
-    checkpoint: Path | None = None,
-    resume: bool = False,
-    progress: bool = True,
     patience: int | None = None,
     cell: str = "lstm",
     hidden_size: int = HIDDEN,
     num_layers: int = 1,
     bidirectional: bool = False,
+    **options: Any,
 ) -> Fitted:
-    """Fit the linear map, then the network. Raises ArgumentError and the errors of `fit`."""
+    """Fit the linear map, then the network. `options` are those of `fit`, whose errors are raised."""
     sample = scaling.of(training, evenly(len(training.items), MOST_FITTED))
     linear = linear_maps(sample, scaling)[ridge]
     unit = float((sample.y - linear(scaling.history(sample.x))).std()) or 1.0
@@ -287,6 +285,7 @@ def fit_part(
     quantiles = training.selection.quantiles
     network = Sequential(*layers, Last(), Linear(hidden_size, len(quantiles) * sample.y[0].size, rng=rng))
     batches = WindowBatches(training, scaling, linear, unit)
+    validation = None if selection is None else WindowBatches(selection, scaling, linear, unit)
     history = fit(
         network,
         batches,
@@ -294,18 +293,14 @@ def fit_part(
         optimizer=AdamW(learning_rate),
         schedule=OneCycleLR(cycle_momentum=False),
         epochs=epochs,
-        validation=None if selection is None else WindowBatches(selection, scaling, linear, unit),
-        patience=None if selection is None else patience,
+        validation=validation,
+        patience=None if validation is None else patience,
         max_norm=MAX_NORM,
         average=average_decay(epochs * (batches.size or 1)),
         rng=rng,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
+        **options,
     )
-    gains = (1.0, 1.0, 1.0)
-    if selection is not None:
-        gains = calibrated(network, WindowBatches(selection, scaling, linear, unit), quantiles)
+    gains = (1.0, 1.0, 1.0) if validation is None else calibrated(network, validation, quantiles)
     return Fitted(linear, network, unit, gains, history)
 
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def outputs(
     def run(rows: list[int]) -> list[AnyArray]:
         # rows of equal length stay in order, so a batch of an array is a slice
         whole = isinstance(sequences, np.ndarray)
-        some = sequences[rows[0] : rows[-1] + 1] if whole else [sequences[row] for row in rows]
+        some: Any = sequences[rows[0] : rows[-1] + 1] if whole else [sequences[row] for row in rows]
         return model.run(some) if isinstance(model, Rows) else run_batch(model, some, padded)
 
     found: dict[int, AnyArray] = {}
