@@ -66,7 +66,7 @@ def test_the_step_is_inferred_and_continued(
     assert [times.after(cells[-1], Step.parse(step), n + 1) for n in range(len(following))] == following
 
 
-@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "-03:30"])
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "-03:30", "+0200", "-0330", "+02"])
 @pytest.mark.parametrize("clock", ["T%H", " %H", "T%H:%M", " %H:%M", "T%H:%M:%S", " %H:%M:%S"])
 def test_steps_that_follow_have_the_form_of_the_file(clock: str, zone: str) -> None:
     """Forecasts of 2024-02-28T23 were for 2024-02-29T00:00:00, which joins with no row of such a file."""

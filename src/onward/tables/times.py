@@ -134,6 +134,8 @@ def after(last: str, step: Step, count: int) -> str:
     needed = 2 if time.second or time.microsecond else 1 if time.minute else 0
     precision = ("hours", "minutes", "auto")[max(needed, clock.count(":"))]
     found = time.isoformat("T" if "T" in last else " ", precision)
+    if time.tzinfo and (offset := re.search(r"[+-]\d\d(\d\d)?$", last.strip())):  # as pyarrow writes it
+        found = found[:-6] + found[-6:].replace(":", "")[: len(offset[0])]
     return found.replace("+00:00", "Z") if last.strip().endswith("Z") else found
 
 
