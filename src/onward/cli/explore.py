@@ -18,6 +18,7 @@ from ..core import atomic
 from ..errors import FileError
 from ..recipes import text as text_models
 from ..tables import data
+from ..tables.rows import Rows
 from ..tracing.explore import FILES, PAGE, Entry, example, model_bytes, unsupported
 from .sources import ModelFile, as_model, inputs_option
 
@@ -141,7 +142,8 @@ def _recordings() -> list[dict[str, Any]]:
 
 def _other(model: ModelFile) -> tuple[Entry, bytes]:
     """The page's entry for a model in a file. Raises UsageError if the page cannot run it."""
-    net, vocabulary = model.layer, model.vocabulary
+    net: Any = model.model.layers() if isinstance(model.runner, Rows) else model.runner
+    vocabulary = model.vocabulary
     if (reason := unsupported(net)) is not None:
         raise click.UsageError(
             f"the page cannot run {model}: {reason}. Record a run instead: "

@@ -105,16 +105,6 @@ class ModelFile:
         """The model, or the single layer, in a form that runs on many sequences. Raises UsageError."""
         return inference.runnable(self.model)
 
-    @property
-    def layer(self) -> BaseModel:
-        """The model, or the single layer, as layers if it is a chain of them. Raises UsageError."""
-        return self.model.layers() if isinstance(self.runner, Rows) else self.runner  # type: ignore[attr-defined]
-
-    def sequential(self) -> Sequential:
-        """The model as a chain of layers; a single layer becomes a model of one layer."""
-        model = self.layer.layers() if isinstance(self.layer, Model) else self.layer
-        return model if isinstance(model, Sequential) else Sequential(model)
-
     @functools.cached_property
     def vocabulary(self) -> text.Vocabulary | None:
         """The vocabulary of a text model; None for other models."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layers.base_model import BaseModel
+from ..layers.sequential import Sequential
 from ..model import Model
 from ..tables.data import Sequences
 from ..tables.rows import Rows
@@ -137,7 +138,7 @@ def _read_sequence(model: ModelFile, source: str | None, number: int) -> Run:
             f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
         )
     source = model.source(source)
-    net: BaseModel = model.model if isinstance(model.model, Model) else model.sequential()
+    net = model.model if isinstance(model.model, Model | Sequential) else Sequential(model.model)
     if isinstance(net, Model) and net.layout is None:
         raise click.UsageError(
             f"{model} takes ({', '.join(net.inputs)}), not one sequence: use "
