@@ -142,7 +142,8 @@ def _recordings() -> list[dict[str, Any]]:
 
 def _other(model: ModelFile) -> tuple[Entry, bytes]:
     """The page's entry for a model in a file. Raises UsageError if the page cannot run it."""
-    net: Any = model.model.layers() if isinstance(model.runner, Rows) else model.runner
+    whole: Any = model.model
+    net = whole.layers() if isinstance(model.runner, Rows) else model.runner
     vocabulary = model.vocabulary
     if (reason := unsupported(net)) is not None:
         raise click.UsageError(

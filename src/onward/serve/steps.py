@@ -137,7 +137,7 @@ class GraphSteps(Steps):
 
 
 class SequenceSteps(Steps):
-    """The steps of a whole model over a sequence, which may complete none, one or several steps."""
+    """The steps of layers or a model over a sequence; a call may complete none, one or several."""
 
     def __init__(self, pool: SequencePool, stream: SequenceStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
