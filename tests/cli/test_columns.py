@@ -54,6 +54,21 @@ def patients() -> list[str]:
 COLUMNS = "--input", "pulse", "--target", "outcome", "--group", "patient", "--time", "day"
 
 
+def test_a_file_without_the_columns_of_sequences_and_times_is_read_with_a_warning(
+    patients: list[str],
+) -> None:
+    invoke("train", "table", "patients.csv", *COLUMNS, *SMALL, "-o", "net.safetensors", expect=0)
+    assert invoke("run", "net.safetensors", "new.csv", expect=0).stderr == ""
+    with Path("new.csv").open(newline="") as file:
+        rows = [["Patient", *row[2:]] for row in csv.reader(file)]
+    write("renamed.csv", rows[0], [list(row) for row in rows[1:]])
+    result = invoke("run", "net.safetensors", "renamed.csv", "--json", expect=0)
+    assert json.loads(result.stdout)["sequences"] == 1
+    told = message(result)
+    assert "renamed.csv has no column 'patient', as the training had: all rows are one sequence." in told
+    assert "renamed.csv has no column 'day', as the training had: the steps are in the order" in told
+
+
 def test_a_model_remembers_its_columns_and_the_names_of_its_classes(patients: list[str]) -> None:
     reported = report("train", "table", "patients.csv", *COLUMNS, *SMALL, "-o", "net.safetensors")
     assert reported["read_as"] == "60 sequences of 4 steps, 1 feature" and reported["classes"] == [

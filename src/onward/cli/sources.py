@@ -59,6 +59,7 @@ SELECTION = {  # the help of the option for each field
 
 
 COUNTS = ("window", "horizon", "season")
+ABSENT = {"group": "all rows are one sequence", "time": "the steps are in the order of the rows"}
 
 
 COMPILED = "run", "score", "verify", "info"  # the commands that need no layers
@@ -264,6 +265,10 @@ def read_sequences(
         sequences = read_table(
             source, selection, step_shape=step_shape, time=time, saved=saved, future=future
         )
+        for name, effect in ABSENT.items():
+            column = getattr(saved.selection, name)
+            if column and sequences.suffix in data.TABLES and getattr(sequences.selection, name) is None:
+                warn(f"{source} has no column {column!r}, as the training had: {effect}.")
     else:
         refuse_options(SELECTION, "tables")
         sequences = _read_text(model, data_file(source, "INPUT"))
