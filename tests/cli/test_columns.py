@@ -153,7 +153,8 @@ def test_a_forecast_without_the_rows_of_its_known_features_names_them() -> None:
     write("x.csv", ["shop", "day", "promo", "sold"], rows)
     columns = "--group", "shop", "--time", "day", "--input", "sold", "--target", "sold", "--known", "promo"
     windows = *columns, "--window", "5", "--horizon", "2", "--epochs", "1", *SMALL, "-o", "net.safetensors"
-    report("train", "table", "x.csv", *windows)
+    printed = invoke("train", "table", "x.csv", *windows, expect=0).stdout
+    assert "Try:  onward score net.safetensors x.csv" in printed  # which needs no rows of the future
     assert len(report("run", "net.safetensors", "x.csv")["forecast"]) == 4
     write("x.csv", ["shop", "day", "promo", "sold"], rows[:-1])
     told = message(invoke("run", "net.safetensors", "x.csv", expect=1))

@@ -47,6 +47,8 @@ def _show(report: Report) -> Printed:
         )
         next_command = f"sample {report['model']}"
     elif "forecasts" in report:
+        if report["known"]:  # a forecast needs rows of the future, which the file may lack
+            next_command = f"score {report['model']} {report['file']}"
         held = counted(report["windows"]["held_out"], "window")
         result = f"errors on the held-out end of each series, {held}:"
     elif accuracy is None:
@@ -203,7 +205,7 @@ def _fit_windows(table: data.Sequences, options: dict[str, Any]) -> tuple[BaseMo
     comparison.warn_of_short(table)
     model, history, found = forecasts.fit_forecasts(table, announce=common.announce, **options)
     loss = found["forecasts"][0]["rmse"] ** 2
-    return model, history, found | {"loss": loss, "accuracy": None}
+    return model, history, found | {"loss": loss, "accuracy": None, "known": list(table.selection.known)}
 
 
 @click.command(epilog="Example:  onward plot plays.run -o plays.png")
