@@ -65,7 +65,7 @@ public:
                 new Program(std::shared_ptr<const onward::Program>(file, compiled.program.get())),
                 nb::rv_policy::take_ownership);
             entries.push_back({program, nb::none(), (std::byte*)compiled.constants, compiled.signature,
-                               std::move(dtypes)});
+                               std::move(dtypes), {}});
         }
         return new Plans(std::move(names), std::move(entries));
     }

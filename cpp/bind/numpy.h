@@ -105,18 +105,23 @@ inline nb::object empty(std::span<const Size> shape, const nb::object& dtype) {
 
 constexpr Size line = 64;  // bytes in a cache line
 
-// A new array that starts at a cache line, as vectors do.
-inline nb::object empty_aligned(std::span<const Size> shape, const nb::object& dtype, Size bytes) {
+// An array at an address of memory that another one owns.
+inline nb::object array_at(nb::object memory, std::byte* data, std::span<const Size> shape, const nb::object& dtype) {
     constexpr int flags = 0x1 | 0x100 | 0x400;  // contiguous, aligned, writeable
-    const Size all[] = {bytes + line};
-    nb::object memory = empty(all, numpy().int8);
-    std::byte* const first = memory_of<std::byte>(memory);
-    std::byte* const data = first + (line - Size(uintptr_t(first) % line)) % line;
     const nb::object array = nb::steal(numpy().array_at(
         numpy().ndarray, nb::object(dtype).release().ptr(), int(shape.size()), (const Py_ssize_t*)shape.data(), nullptr,
         data, flags, nullptr));
     if (!array.is_valid() || numpy().set_base(array.ptr(), memory.release().ptr())) nb::raise_python_error();
     return array;
+}
+
+// A new array that starts at a cache line, as vectors do.
+inline nb::object empty_aligned(std::span<const Size> shape, const nb::object& dtype, Size bytes) {
+    const Size all[] = {bytes + line};
+    nb::object memory = empty(all, numpy().int8);
+    std::byte* const first = memory_of<std::byte>(memory);
+    std::byte* const data = first + (line - Size(uintptr_t(first) % line)) % line;
+    return array_at(std::move(memory), data, shape, dtype);
 }
 
 template <class Real>

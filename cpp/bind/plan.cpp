@@ -91,26 +91,28 @@ nb::tuple tuple_of(const Numbers& numbers) {
 // Releases the GIL while the steps run.
 void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
     const std::vector<Size>& sizes = plan.plan.sizes();
-    if (arrays.size() != sizes.size()) throw nb::value_error("a plan needs one array for each space");
+    if (arrays.size() + plan.joined != sizes.size()) throw nb::value_error("a plan needs one array for each space");
     std::vector<std::byte*> spaces(sizes.size());
-    for (size_t i = 0; i < spaces.size(); i++) {
+    for (size_t i = 0; i < arrays.size(); i++) {
         Py_buffer view;
         if (PyObject_GetBuffer(arrays[i].ptr(), &view, PyBUF_ND)) nb::raise_python_error();
-        const bool fits = view.len >= sizes[i];
+        const bool fits = view.len >= (i ? sizes[i] : plan.arena_size);
         spaces[i] = (std::byte*)view.buf;
         PyBuffer_Release(&view);
         if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
     }
+    plan.place_joined(spaces);
     const WithoutGil release;
     plan.plan.run(spaces.data(), first, last);
 }
 
 }  // namespace
 
-Program::Program(const In& words, const std::vector<nb::object>& weights) : Program(made(words, weights)) {}
+Program::Program(const In& words, const std::vector<nb::object>& weights, size_t joined)
+    : Program(made(words, weights), joined) {}
 
-Program::Program(std::shared_ptr<const onward::Program> core)
-    : core(std::move(core)),
+Program::Program(std::shared_ptr<const onward::Program> core, size_t joined)
+    : core(std::move(core)), joined(joined),
       plans(*this->core, size_t(std::clamp(most_steps / std::max(size(), Size(1)), Size(8), Size(64)))) {}
 
 std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) {
@@ -121,8 +123,14 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
             const WithoutGil release;
             holds = core->bind(axes, plan);
         }
-        if (holds) plan.is_allowed = plan.memory <= free_memory && plan.work <= free_work;
-        return holds;
+        if (!holds) return false;
+        if (joined > plan.outputs.size()) throw std::out_of_range("a program has fewer outputs than joined arrays");
+        plan.joined = joined;
+        for (auto size = plan.plan.sizes().end() - std::ptrdiff_t(plan.joined); size != plan.plan.sizes().end(); size++)
+            if (*size < 0 || __builtin_add_overflow(plan.arena_size, Plan::in_lines(*size), &plan.arena_size))
+                throw std::overflow_error("a size is too large");
+        plan.is_allowed = plan.memory <= free_memory && plan.work <= free_work;
+        return true;
     });
 }
 
@@ -151,7 +159,7 @@ void bind_plan(nb::module_& m) {
         .def_prop_ro("memory", [](const Plan& plan) { return plan.memory; }, "The bytes of the arena and the outputs.")
         .def_prop_ro("outputs", [](const Plan& plan) {
             nb::list shapes;
-            for (const onward::Axes& shape : plan.outputs) shapes.append(tuple_of(shape));
+            for (size_t i = 0; i + plan.joined < plan.outputs.size(); i++) shapes.append(tuple_of(plan.outputs[i]));
             return shapes;
         }, "The shapes of the outputs.")
         .def_prop_ro("views", &views_of, "The views that the program asks for: (space, offset, shape, strides).")
@@ -160,7 +168,7 @@ void bind_plan(nb::module_& m) {
         .def("run", &run, "arrays"_a, "first"_a, "last"_a,
              "Run the steps [first, last) on the arena, the constants, the inputs and the outputs.");
     nb::class_<Program>(m, "Program", "Steps over views whose numbers depend on the sizes of a call.")
-        .def(nb::init<const In&, const std::vector<nb::object>&>(), "words"_a, "weights"_a)
+        .def(nb::init<const In&, const std::vector<nb::object>&, size_t>(), "words"_a, "weights"_a, "joined"_a = 0)
         .def("__len__", &Program::size)
         .def("bind", &Program::bind, "axes"_a, "throws"_a = false, nb::keep_alive<0, 1>(),
              "Return the plan for these sizes of the axes, or None if the program does not hold for them.");

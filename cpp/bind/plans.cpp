@@ -16,16 +16,17 @@ namespace {
 
 std::vector<Entry> entries_of(const std::vector<EntryIn>& programs, size_t inputs) {
     std::vector<Entry> entries;
-    for (const auto& [program, constants, required, dtypes] : programs) {
+    for (const auto& [program, constants, required, dtypes, joined] : programs) {
         onward::Signature signature;
         for (const nb::object& dtype : dtypes)
             signature.outputs.push_back(onward::lookup(onward::dtypes, nb::cast<std::string>(dtype.attr("name"))));
+        signature.outputs.insert(signature.outputs.end(), joined.size(), DType::uint8);
         for (const auto& [dtype, shape, value] : required)
             signature.add({onward::lookup(onward::dtypes, dtype), shape,
                            value ? std::optional(std::string(value->c_str(), value->size())) : std::nullopt});
         if (signature.inputs.size() != inputs) throw nb::value_error("the inputs do not fit the program");
         signature.constants = nb::cast<Size>(constants.attr("nbytes"));
-        entries.push_back({program, constants, memory_of<std::byte>(constants), std::move(signature), dtypes});
+        entries.push_back({program, constants, memory_of<std::byte>(constants), std::move(signature), dtypes, joined});
     }
     return entries;
 }
@@ -246,7 +247,7 @@ void bind_plans(nb::module_& m) {
         .def(nb::init<const nb::object&, Size>(), "plans"_a, "in_order"_a);
     nb::class_<Plans>(m, "Plans",
                       "Programs of one graph: (program, constants, inputs (dtype, shape, value or None), dtypes of the "
-                      "outputs). A size -1 - n in a shape is that of axis n of the program.")
+                      "outputs, carries that start its joined arrays). A size -1 - n in a shape is that of axis n of the program.")
         .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "programs"_a)
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
         .def("__call__", [](const Plans& plans, const nb::tuple& arguments, const nb::dict& named) {

@@ -30,19 +30,21 @@ struct Operand : onward::CallArray {
     static std::optional<Operand> of(PyObject* object);
 };
 
-// A program with its constants, and the dtypes of its outputs in Python.
+// A program with its constants, and the dtypes of its outputs in Python. Arrays that start with a carry and end with its
+// next value are outputs of the program alone.
 struct Entry {
     nb::object program, constants;
     std::byte* constant_memory;
     onward::Signature signature;
     std::vector<nb::object> dtypes;
+    std::vector<size_t> joined;  // for each joined array of the program, the carry that it starts with
 
     Program& core() const { return *nb::inst_ptr<Program>(program); }
 };
 
 using EntryIn = std::tuple<nb::object, nb::object,
                            std::vector<std::tuple<std::string, std::vector<Size>, std::optional<nb::bytes>>>,
-                           std::vector<nb::object>>;
+                           std::vector<nb::object>, std::vector<size_t>>;
 
 // A program for the inputs of a call, and its plan for their sizes.
 struct Found {
@@ -50,12 +52,16 @@ struct Found {
     const Entry* entry = nullptr;
     std::shared_ptr<Plan> plan;
 
-    // Fills the spaces before the outputs, and makes room for these; `copies` takes inputs that are not contiguous.
+    // Fills the spaces before the outputs, and makes room for the others; `copies` takes inputs that are not contiguous.
     void fill(std::vector<std::byte*>& spaces, const std::vector<Operand>& inputs,
               std::vector<nb::object>& copies) const;
-    void run(std::vector<std::byte*>& spaces) const { entry->core().run(*plan, spaces); }
-    // The space of the first output.
-    size_t first_output() const { return plan->plan.sizes().size() - entry->dtypes.size(); }
+    // place() may move the joined arrays.
+    template <class Place>
+    void run(std::vector<std::byte*>& spaces, const Place& place) const { entry->core().run(*plan, spaces, place); }
+    void run(std::vector<std::byte*>& spaces) const { run(spaces, [] {}); }
+    // The spaces of the first output and of the first joined array.
+    size_t first_output() const { return first_joined() - entry->dtypes.size(); }
+    size_t first_joined() const { return plan->plan.sizes().size() - entry->joined.size(); }
     // Whether the program holds for all values of its inputs.
     bool needs_no_value() const {
         return std::ranges::none_of(entry->signature.inputs, [](const auto& input) { return input.value.has_value(); });

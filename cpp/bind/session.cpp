@@ -52,7 +52,8 @@ public:
 
     nb::list carries() const {
         nb::list arrays;
-        for (const Carry& carry : now) arrays.append(carry.array);
+        for (const auto& [array, operand, moves] : now)
+            arrays.append(moves ? array_at(array, operand.data, operand.shape, array.attr("dtype")) : array);
         return arrays;
     }
 
@@ -61,7 +62,7 @@ public:
         std::vector<Carry> carries;
         for (const nb::object& array : arrays) carries.emplace_back(array);
         now = std::move(carries);
-        other.clear(), can_repeat = false;
+        rooms.assign(now.size(), {}), other.clear(), can_repeat = false;
     }
 
     bool is_open = true;  // otherwise calls go to the subclass, which raises an error
@@ -69,14 +70,29 @@ public:
 
 private:
     struct Carry {
-        nb::object array;
+        nb::object array;  // the carry, or the room in which it moves
         Operand operand;
+        bool moves = false;
 
         explicit Carry(const nb::object& object) : array(object) {
             const auto found = Operand::of(object.ptr());
             if (!found) throw nb::type_error("a carry must be an array");
             operand = *found;
         }
+    };
+
+    // Memory in which a carry moves on from call to call: the joined array of a call starts with it.
+    struct Room {
+        nb::object array;
+        Size bytes = 0;
+    };
+
+    // A joined array of the present plan that lies in a room: its carry, its space, its size and the offset of the next
+    // carry in bytes, the bounds of the room, and where it starts in this call.
+    struct Slide {
+        size_t carry, space;
+        Size bytes, next;
+        std::byte *first, *end, *start;
     };
 
     // Returns the output, or an invalid object if no program accepts the arguments as they are. `out` may be invalid.
@@ -86,6 +102,7 @@ private:
         std::vector<nb::object> copies;
         inputs.erase(inputs.begin() + Size(carries + args.size()), inputs.end());
         found.fill(spaces, inputs, copies);
+        slide();
         for (size_t i = 0; i < carries; i++) spaces[first + i] = other[i].operand.data;
         results.resize(outputs);
         if (out.is_valid() && outputs > 1 && (!PyTuple_CheckExact(out.ptr()) || nb::len(out) != outputs)) return {};
@@ -97,12 +114,27 @@ private:
         with_argument_errors([&] {
             std::optional<WithoutGil> release;
             if (found.plan->work > short_work) release.emplace();
-            found.run(spaces);
+            found.run(spaces, [&] {
+                for (const Slide& slide : slides) spaces[slide.space] = slide.start;
+            });
         });
         if (PyErr_CheckSignals()) throw nb::python_error();  // the call has no effect
         std::swap(now, other);
         axes = int(axes_of_input);
         return outputs == 1 ? std::move(results[0]) : nb::object(tuple_of(std::exchange(results, {})));
+    }
+
+    // Lets each joined array start at its carry or, if that lies elsewhere or too little room follows it, at the start
+    // of the room. The carry and what follows it stay as they are until the call has succeeded.
+    void slide() {
+        for (Slide& slide : slides) {
+            const Carry& carry = now[slide.carry];
+            const bool fits = carry.array.is(rooms[slide.carry].array) && carry.operand.data + slide.bytes <= slide.end;
+            slide.start = fits ? carry.operand.data : slide.first;
+            Carry& next = other[slide.carry];
+            next.array = rooms[slide.carry].array, next.moves = true;
+            next.operand.data = slide.start + slide.next;
+        }
     }
 
     // Whether arguments and carries are as in the last call, except for their values. If so, stores where they are.
@@ -140,21 +172,46 @@ private:
         if (!found.plan || found.entry->dtypes.size() != now.size() + outputs) return false;
         bool is_alike = std::ranges::all_of(inputs, &Operand::is_contiguous) && found.needs_no_value();
         if (other.size() != now.size()) other.clear();
+        slides.clear();
         for (size_t i = 0; i < now.size(); i++) {
             const auto& shape = found.plan->outputs[i];
             const Size bytes = onward::bytes_of(shape, found.entry->signature.outputs[i]);
-            const auto made = [&] { return Carry(empty_aligned(shape, found.entry->dtypes[i], bytes)); };
+            const bool moves = add_slide(i, bytes);
+            const auto made = [&] {
+                Carry carry(moves ? rooms[i].array : empty_aligned(shape, found.entry->dtypes[i], bytes));
+                carry.operand.shape = shape, carry.operand.bytes = bytes, carry.moves = moves;
+                return carry;
+            };
             const auto is_like = [&](const Carry& carry) {
                 return carry.operand.dtype == found.entry->signature.outputs[i] && carry.operand.shape == shape &&
-                       uintptr_t(carry.operand.data) % line == 0;
+                       (moves || uintptr_t(carry.operand.data) % line == 0);
             };
             if (i == other.size()) other.push_back(made());
-            else if (!is_like(other[i])) other[i] = made();
+            else if (moves || other[i].moves || !is_like(other[i])) other[i] = made();
             is_alike = is_alike && is_like(now[i]);
         }
         shapes.clear();
         for (size_t i = 0; i < outputs; i++) shapes.push_back(shape_of_output(i));
         can_repeat = is_alike;  // last: there may be no memory for the carries
+        return true;
+    }
+
+    // Gives a joined array that starts with a carry and ends with the next one, of so many bytes, a place in the room of
+    // the carry. Returns false if there is none, or if copying the carry takes no time beside the rest: it is short, or
+    // the block is longer.
+    bool add_slide(size_t carry, Size next) {
+        const auto joined = std::ranges::find(found.entry->joined, carry);
+        if (joined == found.entry->joined.end()) return false;
+        const size_t space = found.first_joined() + size_t(joined - found.entry->joined.begin());
+        const Size bytes = found.plan->plan.sizes()[space];
+        if (bytes < least_moved || bytes > 2 * now[carry].operand.bytes) return false;
+        Room& room = rooms[carry];
+        if (room.bytes < 2 * bytes) {  // so that the array never reaches the carry that it is copied from
+            const Size elements[] = {2 * bytes / onward::size_of(*now[carry].operand.dtype)};
+            room = {empty_aligned(elements, found.entry->dtypes[carry], 2 * bytes), 2 * bytes};
+        }
+        std::byte* const first = memory_of<std::byte>(room.array);
+        slides.push_back({carry, space, bytes, bytes - next, first, first + room.bytes, nullptr});
         return true;
     }
 
@@ -205,6 +262,8 @@ private:
         return nb::borrow(out);
     }
 
+    static constexpr Size least_moved = 1024;  // bytes of a joined array
+
     // Calls of fewer elementary operations keep the GIL: they take at most about 20 microseconds.
     static constexpr Size short_work = 1 << 19;
 
@@ -213,12 +272,14 @@ private:
     const std::vector<Time> times;
     std::vector<std::optional<Layout>> layouts;
     std::vector<Carry> now, other;  // those of the next call, and arrays for those after it
+    std::vector<Room> rooms;        // of each carry; empty if it never moved
 
     // What the last call found.
     Found found;
     const Layout* layout = nullptr;
     bool can_repeat = false;             // whether the next call may have the same plan
     size_t axes_of_input = 0;
+    std::vector<Slide> slides;
     std::vector<Operand> inputs;         // in the layout of the graph, and then the arrays in `out`
     std::vector<onward::Axes> alike;     // the shapes of the arguments
     std::vector<onward::Axes> shapes;    // those of the outputs

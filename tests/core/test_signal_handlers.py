@@ -37,6 +37,18 @@ from support.sequence_graphs import detector
 stream, x = detector(64).stream(time_axis=1), np.ones((9000, 64), np.float32)
 check_calls(lambda: stream(x), lambda: stream.state)
 """,
+    "history": """
+from onward.graph import Graph, Model
+W = np.random.default_rng(0).normal(size=(64, 64, 2)).astype(np.float32) / 16
+graph = Graph()
+y = graph.add_input("x", np.float32, (1, 64, "time"))
+for _ in range(4):
+    y = graph.add("Conv", y, graph.add_constant(W), dilations=[3000], pads=[3000, 0])
+graph.outputs = (y,)
+stream, x = Model(graph).stream(time_axis=2), np.ones((64, 2000), np.float32)
+call, state = lambda: stream(x), lambda: stream.state
+check_calls(call, state, state)
+""",
     "pool": """
 pool = onward.LSTM(8, 128, rng=0).pool(1000)
 ids, x = pool.open(1000), np.ones((1000, 8), np.float32)

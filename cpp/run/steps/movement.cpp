@@ -36,17 +36,21 @@ To converted(From x) {
     }
 }
 
+// Copies the elements of a view, unless they stay where they are.
+template <class T>
+void copy_elements(const Loops<2>& loops, std::byte* const* spaces) {
+    loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
+        if (p[0] != p[1]) copy_run(p[0], step[0], n, p[1], step[1]);
+    });
+}
+
 }  // namespace
 
 void Plan::copy(const View& x, const View& y) {
     check(x), check(y), check_same(x, y);
     if (add_transposition(x, y)) return;
     with_element(x.dtype, [&]<class T>(T) {
-        add([loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
-            loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
-                copy_run(p[0], step[0], n, p[1], step[1]);
-            });
-        });
+        add([loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) { copy_elements<T>(loops, spaces); });
     });
 }
 
@@ -92,10 +96,7 @@ void Plan::fill_border(const View& x, const View& y, std::span<const Size> low, 
     }
     with_element(x.dtype, [&]<class T>(T) {
         add([sides, count](std::byte* const* spaces) {
-            for (Size side = 0; side < count; side++)
-                sides[side].run<T>(spaces, [](const auto& p, Size n, const auto& step) {
-                    copy_run(p[0], step[0], n, p[1], step[1]);
-                });
+            for (Size side = 0; side < count; side++) copy_elements<T>(sides[side], spaces);
         });
     });
 }

@@ -37,7 +37,8 @@ class LoadedProgram:
         # also arrays without elements must have a dtype of the core
         held = all(required is not None and required[0] in DTYPES for required in program.signature)
         needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
-        self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
+        entry = self.core, self.constants, program.signature, self.dtypes, program.joined
+        self.entry = None if needs_python else entry
         self._arenas: list[Bytes] = []  # those that no call uses
 
     def take_arena(self, size: int) -> Bytes:

@@ -1,7 +1,7 @@
 """Build a plan: record steps over views and allocate the memory that they use."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from ...core.identity import Identity
 from ..size import Axes, Size, hint, is_symbolic
 from ..sized import broadcast_shape, has_sizes, have_same_sizes, product
 from .bodies import improved
+from .joined import joined_arrays
 from .passes import optimized
 from .steps import NODE, Body, views_of
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
@@ -52,6 +53,7 @@ class Builder:
         self._sizes: dict[int, Any] = {}  # of the arrays in the arena, in bytes, by their spaces
         # once optimized: the size of each array of the arena, and the first and the last step that use it
         self.arrays: dict[int, tuple[Any, int, int]] = {}
+        self.joined: dict[int, int] = {}  # likewise: as `joined_arrays` returns them
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.has_integer_products = False
         self._argument_sizes: list[Any] = []
@@ -327,23 +329,30 @@ class Builder:
         self.add(NODE, node, *views)
         self.segment_start = len(self.steps)
 
-    def optimize(self) -> None:
+    def optimize(self, carries: Mapping[int, int]) -> None:
         """Make fewer steps compute the same; arrays of the arena share memory if no step needs both.
 
-        What nodes in NumPy use stays until the end: they may return a part of an input.
+        What nodes in NumPy use stays until the end: they may return a part of an input. `carries` holds the
+        space of the output that a stream passes to an input of the next call.
         """
         used = [view for step in self.steps if step[0] == NODE for view in views_of(step)]
         steps = optimized([*self.steps, (NODE, (None, *used))], self._sizes, self.lanes)
         for space, lifetime in _core.lifetimes(steps, View).items():
             self.arrays[space] = self._sizes[space], *lifetime
         self.steps = steps[:-1]
+        if self.core is _core:  # a file tells nothing of these arrays
+            sizes = self._sizes | dict(enumerate(self._argument_sizes, FIRST_ARGUMENT))
+            self.joined = joined_arrays(self.steps, sizes, carries)
+            for space in self.joined:
+                del self.arrays[space]
 
     def build(
         self, axes: Axes, outputs: Sequence[View], locations: Sequence[View], work: Any = 0
     ) -> tuple[Any, list[Bytes]]:
         """Return the core's program and the bytes of its constants, which follow each other in memory.
 
-        `locations` are the views that the caller asks for, `work` is the number of elementary operations.
+        `locations` are the views that the caller asks for, `work` is the number of elementary operations. The
+        joined arrays follow the outputs as if they were some.
         """
         arrays, weights = self.arrays, dict[Identity, int]()
 
@@ -355,17 +364,22 @@ class Builder:
 
         places = {space: -1 - place for place, space in enumerate(arrays)}
         after = FIRST_ARGUMENT + len(self._argument_sizes)
+        joined = [self._sizes[space] for space in self.joined]
+        places |= {space: after + number for number, space in enumerate(self.joined)}
+        after += len(joined)
         places |= {FIRST_OF_LOOPS + number: after + number for number in range(self._most_loop_spaces)}
         writer = WordWriter(place_of, places)
-        spaces = [self._constants_size, *self._argument_sizes]
+        spaces = [self._constants_size, *self._argument_sizes, *joined]
         writer.write([(CONDITIONS.index(guard.condition), guard.size) for guard in axes.guards.values()])
         writer.write(spaces)
         writer.write(list(arrays.values()))
-        writer.write([list(view.shape) for view in outputs])
+        writer.write([*(list(view.shape) for view in outputs), *([size] for size in joined)])
         writer.write(list(locations))
         writer.steps(self.steps)
         writer.write(work)
-        return self.core.Program(writer.program, [key.value for key in weights]), self._constants
+        arguments = writer.program, [key.value for key in weights]
+        program = self.core.Program(*arguments, len(joined)) if joined else self.core.Program(*arguments)
+        return program, self._constants
 
 
 def inverse(order: Sequence[int]) -> list[int]:

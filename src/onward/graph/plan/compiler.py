@@ -93,7 +93,9 @@ class Compiler:
             self._add_rest()
         self._program.axes.node, self._program.axes.is_structural = "optimization", True
         try:
-            self._builder.optimize()
+            inputs, carries = self._program.arguments()
+            self._builder.optimize(carries)
+            self._program.joined = [inputs[space] for space in self._builder.joined.values()]
             self._builder.steps, outputs, locations = self._program.divide(self._builder.steps)
             work = self._program.axes.total([count * number for number, count in self._works.items()])
             found = self._builder.build(self._program.axes, outputs, locations, work)

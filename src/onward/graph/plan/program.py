@@ -10,7 +10,7 @@ from ..polynomial import Guard, evaluated
 from ..size import Axes, Size, hint
 from .builder import Bytes
 from .steps import NODE, Step
-from .view import View
+from .view import FIRST_ARGUMENT, View
 
 
 class Location(NamedTuple):
@@ -57,6 +57,15 @@ class Program:
         self.signature: list[tuple[str, tuple[int, ...], bytes | None] | None] = []
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []
+        self.joined: list[int] = []  # the carries that start joined arrays, as numbers of inputs
+
+    def arguments(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Return the numbers of inputs by their spaces, and the spaces of the outputs with these numbers."""
+        numbers = [number for number, name in enumerate(self.inputs) if not name]
+        inputs = dict(enumerate(numbers, FIRST_ARGUMENT))
+        views = [source.view if isinstance(source, Location) else None for source in self.outputs]
+        pairs = ((space, views[n]) for space, n in inputs.items() if n < len(views))
+        return inputs, {space: view.space for space, view in pairs if view is not None}
 
     def divide(self, steps: Sequence[Step]) -> tuple[list[Step], list[View], list[View]]:
         """Divide steps into segments: ranges of those of the core, and the nodes between them.
