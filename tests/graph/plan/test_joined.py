@@ -12,6 +12,8 @@ from support.randomized import random_cases
 
 from onward.errors import ArgumentError
 from onward.graph import Graph, Input, Model
+from onward.graph.plan.joined import joined_arrays
+from onward.graph.plan.view import View
 
 STEPS, TIME = 200, 2
 LENGTHS = [0, 1, 1, 1, 1, 1, 2, 3, 7, 13, 60]
@@ -182,6 +184,51 @@ def test_only_a_carry_that_starts_an_array_whose_end_is_the_next_one_moves(
         h = -h if kind == "negative" else h
         np.testing.assert_array_equal(stream.state["h"], h)
     assert {len(program.joined) for program in stream.streamed.planner.programs} == {count}
+
+
+CARRY, BLOCK = (View.contiguous(space, 0, (1, steps, 3)) for space, steps in ((2, 4), (3, 2)))
+AFTER, Y = (View.contiguous(space, 0, (1, steps, 3)) for space, steps in ((4, 4), (5, 6)))
+JOINED = View.contiguous(-1, 0, (1, 6, 3))
+STEPS_OF_BLOCK = [
+    ("copy", (CARRY, JOINED.sliced(1, 0, 4))),
+    ("copy", (BLOCK, JOINED.sliced(1, 4, 6))),
+    ("unary", ("Tanh", JOINED, Y)),
+    ("copy", (JOINED.sliced(1, 2, 6), AFTER)),
+]
+
+
+def test_an_array_that_starts_with_a_carry_and_ends_with_the_next_one_is_joined() -> None:
+    assert joined_in(STEPS_OF_BLOCK) == {-1: 2}
+
+
+def joined_in(steps: list[Any]) -> dict[int, int]:
+    arrays = (JOINED, CARRY, BLOCK, AFTER, Y)
+    return joined_arrays(steps, {view.space: 12 * view.shape[1] for view in arrays}, {2: 4, 3: 5})
+
+
+@pytest.mark.parametrize(
+    ("place", "steps"),
+    [
+        (0, [("copy", (CARRY.sliced(1, 0, 3), JOINED.sliced(1, 0, 3)))]),
+        (0, [("copy", (CARRY, JOINED.sliced(1, 1, 5)))]),
+        (0, [("copy", (CARRY.permuted(0, 2, 1), JOINED.sliced(1, 0, 4).with_axes((1, 3, 4), (18, 4, 1))))]),
+        (0, [("copy", (BLOCK, JOINED.sliced(1, 0, 2))), STEPS_OF_BLOCK[0]]),
+        (0, [("unary", ("Neg", CARRY, JOINED.sliced(1, 0, 4)))]),
+        (1, [("copy", (BLOCK, JOINED.sliced(1, 3, 5)))]),
+        (1, [("copy", (BLOCK, JOINED.sliced(1, 4, 6).reversed(1)))]),
+        (2, [("unary", ("Neg", JOINED, JOINED)), STEPS_OF_BLOCK[2]]),
+        (2, [("softmax", (False, JOINED, JOINED)), STEPS_OF_BLOCK[2]]),
+        (3, [("copy", (JOINED.sliced(1, 1, 5), AFTER))]),
+        (3, [("copy", (JOINED.sliced(1, 2, 6).reversed(1), AFTER))]),
+        (3, [("unary", ("Neg", JOINED.sliced(1, 2, 6), AFTER))]),
+        (3, [STEPS_OF_BLOCK[3], ("unary", ("Neg", JOINED.sliced(1, 4, 6), JOINED.sliced(1, 4, 6)))]),
+        (3, [("copy", (BLOCK, AFTER.sliced(1, 0, 2))), STEPS_OF_BLOCK[3]]),
+        (3, [STEPS_OF_BLOCK[3], ("unary", ("Neg", AFTER, AFTER))]),
+        (3, [("copy", (JOINED.sliced(1, 3, 6), AFTER.sliced(1, 1, 4)))]),
+    ],
+)
+def test_steps_that_copies_in_place_would_change_join_nothing(place: int, steps: list[Any]) -> None:
+    assert joined_in([*STEPS_OF_BLOCK[:place], *steps, *STEPS_OF_BLOCK[place + 1 :]]) == {}
 
 
 def test_the_memory_of_a_stream_does_not_grow_with_blocks_longer_than_its_history() -> None:

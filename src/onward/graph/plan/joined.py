@@ -27,12 +27,12 @@ def joined_arrays(
     output that is the next value of an input. Steps write to the arrays only what follows the carry.
     """
     users, found = _core.users_of(list(steps), View), dict[int, int]()
-    for number, (name, arguments) in enumerate(steps):
+    for name, arguments in steps:
         if name != "copy" or arguments[0].space not in carries or arguments[1].space >= 0:
             continue
         carry, start = arguments
-        output, (first, *others) = carries[carry.space], users[start.space]
-        if first != number or not others or users.get(output) != others[-1:]:
+        output, others = carries[carry.space], users[start.space][1:]
+        if not others or users.get(output) != others[-1:]:
             continue
         last, (end, *_, following) = steps[others[-1]]
         if (
