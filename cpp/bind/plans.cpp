@@ -247,7 +247,8 @@ void bind_plans(nb::module_& m) {
         .def(nb::init<const nb::object&, Size>(), "plans"_a, "in_order"_a);
     nb::class_<Plans>(m, "Plans",
                       "Programs of one graph: (program, constants, inputs (dtype, shape, value or None), dtypes of the "
-                      "outputs, carries that start its joined arrays). A size -1 - n in a shape is that of axis n of the program.")
+                      "outputs, carries that start its joined arrays). A size -1 - n in a shape is that of axis n of "
+                      "the program.")
         .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "programs"_a)
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
         .def("__call__", [](const Plans& plans, const nb::tuple& arguments, const nb::dict& named) {

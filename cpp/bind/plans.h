@@ -30,8 +30,8 @@ struct Operand : onward::CallArray {
     static std::optional<Operand> of(PyObject* object);
 };
 
-// A program with its constants, and the dtypes of its outputs in Python. Arrays that start with a carry and end with its
-// next value are outputs of the program alone.
+// A program with its constants, and the dtypes of its outputs in Python. Arrays that start with a carry and end with
+// its next value are outputs of the program alone.
 struct Entry {
     nb::object program, constants;
     std::byte* constant_memory;
@@ -52,7 +52,8 @@ struct Found {
     const Entry* entry = nullptr;
     std::shared_ptr<Plan> plan;
 
-    // Fills the spaces before the outputs, and makes room for the others; `copies` takes inputs that are not contiguous.
+    // Fills the spaces before the outputs, and makes room for the others; `copies` takes inputs that are not
+    // contiguous.
     void fill(std::vector<std::byte*>& spaces, const std::vector<Operand>& inputs,
               std::vector<nb::object>& copies) const;
     // place() may move the joined arrays.

@@ -196,9 +196,9 @@ private:
         return true;
     }
 
-    // Gives a joined array that starts with a carry and ends with the next one, of so many bytes, a place in the room of
-    // the carry. Returns false if there is none, or if copying the carry takes no time beside the rest: it is short, or
-    // the block is longer.
+    // Gives a joined array that starts with a carry and ends with the next one, of so many bytes, a place in the room
+    // of the carry. Returns false if there is none, or if copying the carry takes no time beside the rest: it is short,
+    // or the block is longer.
     bool add_slide(size_t carry, Size next) {
         const auto joined = std::ranges::find(found.entry->joined, carry);
         if (joined == found.entry->joined.end()) return false;
