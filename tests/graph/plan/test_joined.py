@@ -231,12 +231,20 @@ def test_steps_that_copies_in_place_would_change_join_nothing(place: int, steps:
     assert joined_in([*STEPS_OF_BLOCK[:place], *steps, *STEPS_OF_BLOCK[place + 1 :]]) == {}
 
 
+def test_a_step_moves_the_carry_on_and_copies_it_only_at_the_end_of_its_memory() -> None:
+    stream, step = carried("plain", 100, 1).stream(carry={"h": "hn"}), np.ones((1, 1, 3), np.float32)
+    places = []
+    for _ in range(220):
+        stream(step)
+        places.append(stream._carries[0].ctypes.data)
+    assert np.count_nonzero(np.diff(places) == step.nbytes) > 200
+
+
 def test_the_memory_of_a_stream_does_not_grow_with_blocks_longer_than_its_history() -> None:
     model, rng = carried("plain", 100, 1), np.random.default_rng(0)
     stream, long = model.stream(carry={"h": "hn"}), np.ones((1, 100_000, 3), np.float32)
     for steps in (3, 99, 101, 1, 5):
         stream(rng.normal(size=(1, steps, 3)).astype(np.float32))
-    stream(long)
     tracemalloc.start()
     for x in (long, long, long[:, :1], long[:, :4]):
         stream(x)
