@@ -79,7 +79,7 @@ def convolve(
     return y
 
 
-@conv.steps(views=1)
+@conv.steps(views=(0,))
 def _(b: Builder, x: View, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> View | None:
     return filter_rows(b, x, W, bias, None, attributes) if W.dtype == np.float32 else None
 
@@ -98,7 +98,7 @@ def quantized_conv(
     return convolve(x, W, bias, attributes, scale)
 
 
-@quantized_conv.steps(views=1)
+@quantized_conv.steps(views=(0,))
 def _(b: Builder, x: View, W: AnyArray, *others: Any, **attributes: Any) -> View | None:
     scale, bias = (*others, None, None)[:2]
     return filter_rows(b, x, W, bias, scale, attributes)

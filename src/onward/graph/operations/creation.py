@@ -49,7 +49,7 @@ def constant_of_shape(sizes: AnyArray, *, value: AnyArray | None = None) -> Any:
     return np.full(signature.shape, 0 if value is None else value.reshape(()), signature.dtype)
 
 
-@constant_of_shape.steps(views=0)
+@constant_of_shape.steps(views=())
 def _(b: Builder, sizes: AnyArray, *, value: AnyArray | None = None) -> View:
     """Repeat the constant."""
     element = np.zeros((), np.float32) if value is None else value.reshape(())

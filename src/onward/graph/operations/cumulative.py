@@ -30,7 +30,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return found and [b.reshaped(found[0], *shapes[0])]
 
 
-@cum_prod.steps(NUMBERS, views=1)
+@cum_prod.steps(NUMBERS, views=(0,))
 def _(b: Builder, x: View, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> View | None:
     order = axis_first(as_axis(int(axis.item()), len(x.shape)), len(x.shape))
     steps = x.permuted(*order)

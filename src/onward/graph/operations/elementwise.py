@@ -243,7 +243,7 @@ def _integer_power(x: AnyArray, exponent: AnyArray) -> AnyArray:
     return np.where(exponent < 0, unit, power).astype(x.dtype)
 
 
-@power.steps(FLOATS | INTEGERS, views=1)
+@power.steps(FLOATS | INTEGERS, views=(0,))
 def _(b: Builder, x: View, exponent: AnyArray) -> View | None:
     number = float(exponent.item()) if exponent.size == 1 and exponent.ndim <= len(x.shape) else 0.0
     if number not in POWERS or (x.dtype in INTEGERS and number < 1):

@@ -115,7 +115,7 @@ def lookup(x: AnyArray, table: AnyArray, low: AnyArray, *, bits: int = 0) -> Any
     return between
 
 
-@lookup.steps(DTYPES, views=2)
+@lookup.steps(DTYPES, views=(0, 1))
 def _(b: Builder, x: View, table: View, low: AnyArray, *, bits: int = 0) -> View:
     y = b.like(x, table.dtype)
     b.add("lookup", int(low), bits, b.contiguous(table), x, y)

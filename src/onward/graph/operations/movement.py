@@ -277,7 +277,7 @@ def reverse_sequence(x: Any, lengths: Any, *, batch_axis: int = 1, time_axis: in
     return y.apply("Transpose", perm=np.argsort(order).tolist())
 
 
-@expand.steps(DTYPES, views=1)
+@expand.steps(DTYPES, views=(0,))
 def _(b: Builder, x: View, shape: AnyArray) -> View:
     """Repeat elements, also constants, as often as a call decides."""
     return x.broadcast(*broadcast_shape(x.shape, tuple(as_integers(shape))))

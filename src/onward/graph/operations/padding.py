@@ -12,8 +12,7 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from .arguments import as_axes, as_integers
 from .compositions import DataDependent, composed
-from .registry import Inputs, along_axis, along_time, operation
-from .value import known
+from .registry import along_axis, along_time, operation
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:
@@ -50,29 +49,27 @@ def pad(
     return pad_or_crop(x, _widths(x.ndim, pads, axes), value, mode)
 
 
-@pad.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, *others = inputs
-    if x is None or x.view is None or any(o is not None and not o.known for o in others):
-        return None
-    pads, value, axes = (*map(known, others), None, None)[:3]
-    mode = node.attributes.get("mode", "constant")
+@pad.steps(DTYPES, views=(0,))
+def _(
+    b: Builder, x: View, pads: AnyArray, value: Any = None, axes: Any = None, *, mode: str = "constant"
+) -> View | None:
+    widths = _widths(len(x.shape), pads, axes)
     if mode != "constant":
-        found: View | None = x.view
-        for axis, width in enumerate(_widths(len(x.shape), pads, axes)):
+        found: View | None = x
+        for axis, width in enumerate(widths):
             if found and any(width):
                 found = _extended(b, found, axis, width, mode)
-        return [found] if found else None
-    y, from_view = b.new(*shapes[0], dtype=x.view.dtype), x.view
+        return found
+    shape = (size + sum(width) for size, width in zip(x.shape, widths, strict=True))
+    y = inner = b.new(*shape, dtype=x.dtype)
     b.add("copy", b.scalar(0 if value is None else value.item(), y.dtype), y)
-    inner = y
-    for axis, (before, after) in enumerate(_widths(len(x.shape), pads, axes)):
-        from_view = from_view.sliced(axis, max(0, -before), x.shape[axis] - max(0, -after))
-        inner = inner.sliced(axis, max(0, before), shapes[0][axis] - max(0, after))
-    if 0 in from_view.shape:
+    for axis, (before, after) in enumerate(widths):
+        x = x.sliced(axis, max(0, -before), x.shape[axis] - max(0, -after))
+        inner = inner.sliced(axis, max(0, before), y.shape[axis] - max(0, after))
+    if 0 in x.shape:
         return None
-    b.add("copy", from_view, inner)
-    return [y]
+    b.add("copy", x, inner)
+    return y
 
 
 def _extended(b: Builder, x: View, axis: int, width: tuple[Any, Any], mode: str) -> View | None:

@@ -421,7 +421,7 @@ def quantized_matmul(
     return y.reshape(*x.shape[:-1], len(W))
 
 
-@quantized_matmul.steps(views=1)
+@quantized_matmul.steps(views=(0,))
 def _(b: Builder, x: View, W: AnyArray, scale: AnyArray | None = None, bias: AnyArray | None = None) -> View:
     packed = b.packed((W, scale, bias), "quantized", lambda: (W, bias, scale))
     return product_step(b, packed, x, len(W))

@@ -13,7 +13,7 @@ from ...core.windows import geometry
 from ...errors import DtypeError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from .casting import cast_to
 from .compositions import composed
 from .convolutions import CONVOLUTION, conv_signature, convolve, filter_matrix, windows_of_groups
@@ -28,7 +28,7 @@ from .sliding import (
     windows_combine,
     windows_over_time,
 )
-from .value import Value, is_known, known, typed_view, view
+from .value import typed_view, view
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -258,40 +258,34 @@ def packed_integers(
     return b.shared((W, zero_points), ("integers", variant), make)
 
 
-def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
+def _zero_point(b: Builder, zero: View | None, x: View) -> View | None:
     """Return the zero point of x, 0 if omitted, or None if it has several."""
-    found = b.scalar(0, x.dtype) if value is None else typed_view(b, value)
-    return None if found is None or math.prod(found.shape) != 1 else found.with_axes((), ())
+    found = zero or b.scalar(0, x.dtype)
+    return found.with_axes((), ()) if math.prod(found.shape) == 1 else None
 
 
-@matmul_integer.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Multiply A (.., K) by a constant B (K, O)."""
-    A, B, A_zero, B_zero = (*inputs, None, None)[:4]
-    x, W, W_zero = typed_view(b, A), known(B), known(B_zero)
-    zero_point = None if x is None else _zero_point(b, A_zero, x)
-    if x is None or zero_point is None or W is None or W.ndim != 2 or not is_known(B_zero):
-        return None
-    if not _fits(W_zero, W.shape[1]):
+@matmul_integer.steps(DTYPES, views=(0, 2))
+def _(b: Builder, x: View, W: AnyArray, x_zero: View | None = None, W_zero: Any = None) -> View | None:
+    """Multiply x (.., K) by a constant W (K, O)."""
+    zero_point = _zero_point(b, x_zero, x)
+    if zero_point is None or W.ndim != 2 or not _fits(W_zero, W.shape[1]):
         return None
     matrix = packed_integers(b, W, W_zero, "matrix", lambda: W.T)
     leading = x.shape[:-1]
     y = b.new(math.prod(leading), W.shape[1], dtype="int32")
     b.add("integer_product", matrix, x, len(leading), zero_point, None, None, None, y)
-    return [split_rows(y, leading)]
+    return split_rows(y, leading)
 
 
-@conv_integer.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+@conv_integer.steps(DTYPES, views=(0, 2))
+def _(
+    b: Builder, x: View, W: AnyArray, x_zero: View | None = None, W_zero: Any = None, bias: Any = None,
+    **attributes: Any,
+) -> View | None:  # fmt: skip
     """Convolve x (N, C, *in) with constant W (M, C / groups, *kernel)."""
-    X, weights, x_zero, *others = (*inputs, None, None, None)[:5]
-    x, W, W_zero, bias = typed_view(b, X), known(weights), *map(known, others)
-    zero_point = None if x is None else _zero_point(b, x_zero, x)
-    if x is None or zero_point is None or W is None or not all(map(is_known, others)):
-        return None
-    groups, axes, M, (N, C) = node.attributes.get("group", 1), W.ndim - 2, len(W), x.shape[:2]
-    g = geometry(x.shape[2:], W.shape[2:], node.attributes)
-    if any(min(side) < 0 for side in g.sides) or not _fits(W_zero, M):
+    zero_point, groups, axes = _zero_point(b, x_zero, x), attributes.get("group", 1), W.ndim - 2
+    g, M, (N, C) = geometry(x.shape[2:], W.shape[2:], attributes), len(W), x.shape[:2]
+    if zero_point is None or any(min(side) < 0 for side in g.sides) or not _fits(W_zero, M):
         return None
     last = pad_view(b, channels_last(x), g.sides, zero_point)
     places = (N, *g.out)
@@ -303,14 +297,14 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         rows = window_view(last if last.strides[-1] == 1 else b.contiguous(last), g)
         taps = b.constant(np.ascontiguousarray(centered))
         b.add("integer_window", taps, rows, 1 + axes, zero_point, None, None, start, y)
-        return [channels_first(split_rows(y, places))]
+        return channels_first(split_rows(y, places))
     for group, own, rows in windows_of_groups(last, g, groups, M):
         zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
         filters = packed_integers(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
         first = start and start.sliced(0, own.start, own.stop)
         target = y.sliced(1, own.start, own.stop)
         b.add("integer_product", filters, rows, 1 + axes, zero_point, None, None, first, target)
-    return [channels_first(split_rows(y, places))]
+    return channels_first(split_rows(y, places))
 
 
 def _fits(parameter: AnyArray | None, units: int) -> bool:

@@ -17,13 +17,12 @@ from ...core.cell import Cell
 from ...core.functions import activate
 from ...core.gates import reorder
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Operand, Signature
+from ..node import AnyArray, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .quantization import quantize_dynamically
 from .recurrent import OPTIONS, new_cell, rows_of_unit
-from .registry import Inputs, operation
-from .value import is_known, known, view
+from .registry import operation
 
 
 class Matrix(NamedTuple):
@@ -157,26 +156,22 @@ class _Cell:
         return np.clip(x, -self.clip, self.clip)
 
 
-@dynamic_quantize_lstm.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Map X (T, B, I) to Y (T, D, B, H), Y_h and Y_c (D, B, H)."""
-    X, W, R, bias, lengths, h0, c0, P, *quantization = inputs
-    x, states = view(b, X), [view(b, value) for value in (h0, c0)]
-    missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
-    weights = (W, R, bias, P, *quantization)
-    if x is None or missing or not all(map(is_known, (lengths, *weights))):
+@dynamic_quantize_lstm.steps(views=(0, 5, 6))
+def _(
+    b: Builder, x: View, W: AnyArray, R: AnyArray, bias: Any, lengths: Any, h0: View | None, c0: View | None,
+    P: Any, *quantization: AnyArray, **attributes: Any,
+) -> list[View] | None:  # fmt: skip
+    """Map x (T, B, I) to Y (T, D, B, H), Y_h and Y_c (D, B, H)."""
+    if lengths is not None and (lengths != x.shape[0]).any():
         return None
-    arrays = tuple(map(known, weights))
-    if lengths is not None and (lengths.array != x.shape[0]).any():
-        return None
-    options = _form(arrays[0], arrays[1], arrays[3], dict(node.attributes)).core_options()
-    reverse = node.attributes.get("direction") == "reverse"
+    arrays, options = (W, R, bias, P, *quantization), _form(W, R, P, attributes).core_options()
+    reverse = attributes.get("direction") == "reverse"
     packed = b.shared(
         arrays, ("lstm", reverse), lambda: b.core.QuantizedLSTM(_directions(*arrays), options, reverse)
     )
-    (T, B, _), D, H = x.shape, len(arrays[1]), arrays[1].shape[1]
+    (T, B, _), (D, H, _) = x.shape, R.shape
     outputs = [b.new(T, D, B, H), b.new(D, B, H), b.new(D, B, H)]
-    h, c = (state and b.contiguous(state) for state in states)
+    h, c = (state and b.contiguous(state) for state in (h0, c0))
     b.add("quantized_lstm", packed, b.contiguous(x), h, c, *outputs)
     return outputs
 

@@ -281,7 +281,7 @@ cum_sum, cum_prod = _define_cumulative("CumSum", np.cumsum, 0), _define_cumulati
 NUMBERS = DTYPES.keys() - {"bool"}
 
 
-@cum_sum.steps(NUMBERS, views=1)
+@cum_sum.steps(NUMBERS, views=(0,))
 def _(b: Builder, x: View, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> View:
     place = as_axis(int(axis.item()), len(x.shape))
     y, order = b.new(*x.shape, dtype=x.dtype), axis_first(place, len(x.shape))

@@ -167,12 +167,12 @@ class Operation:
     reading, ranking, allocating = map(_Registration, ("reads", "ranked", "temporaries"))
 
     def steps(
-        self, dtypes: Collection[str] = ("float32",), views: int | None = None
+        self, dtypes: Collection[str] = ("float32",), views: Collection[int] | None = None
     ) -> Callable[[Steps], Steps]:
         """Register a function of the builder, the views of the inputs and the attributes as `lowering`.
 
         It runs only if all inputs are in the core, in some of the dtypes, or omitted, which are None. With
-        `views`, only so many of the first inputs are views; the others must be known, and are arrays.
+        `views`, only the inputs at these places are views; the others must be known, and are arrays.
         """
 
         def register(function: Steps) -> Steps:
@@ -180,12 +180,13 @@ class Operation:
             def lower(
                 b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
             ) -> list[View] | None:
-                operands = [typed_view(b, value, dtypes) for value in inputs[:views]]
-                others = inputs[len(operands) :]
-                is_missing = [x is None and v is not None for x, v in zip(operands, inputs, strict=False)]
-                if any(is_missing) or not all(map(is_known, others)):
-                    return None
-                found = function(b, *operands, *map(known, others), **node.attributes)
+                operands: list[Any] = []
+                for place, value in enumerate(inputs):
+                    is_view = views is None or place in views
+                    operands.append(typed_view(b, value, dtypes) if is_view else known(value))
+                    if operands[-1] is None and value is not None:
+                        return None
+                found = function(b, *operands, **node.attributes)
                 return [found] if isinstance(found, View) else found
 
             self.lower = lower

@@ -9,15 +9,14 @@ import math
 import numpy as np
 
 from ...errors import DtypeError
-from ..node import AnyArray, Node, Operand, Signature
+from ..node import AnyArray, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from .fixed_factors import rounded
 from .integer_fusion import per_unit
 from .products import last_size, product_shape, split_rows
 from .quantization import packed_integers
-from .registry import Inputs, along_axis, operation
-from .value import known, typed_view
+from .registry import along_axis, operation
 
 INT8, FLOAT32 = np.dtype(np.int8), np.dtype(np.float32)
 
@@ -82,13 +81,10 @@ def row_product(q: AnyArray, W: AnyArray, row_scale: AnyArray, zero: AnyArray, s
 row_product.reading(last_size)
 
 
-@row_product.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    W, views = known(inputs[1]), [typed_view(b, value) for value in (inputs[0], *inputs[2:])]
-    found = [view for view in views if view is not None]
-    if W is None or W.ndim != 2 or W.dtype != INT8 or len(found) < len(views):
+@row_product.steps(DTYPES, views=(0, 2, 3, 4))
+def _(b: Builder, q: View, W: AnyArray, row_scale: View, zero: View, scale: View) -> View | None:
+    if W.ndim != 2 or W.dtype != INT8:
         return None
-    q, row_scale, zero, scale = found
     leading = q.shape[:-1]
     matrix = packed_integers(b, W, None, "matrix", lambda: W.T)
     y = b.new(math.prod(leading), W.shape[1])
@@ -97,4 +93,4 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     vectors = [b.contiguous(view) for view in (zero, row_scale)]
     b.add("integer_product", matrix, q, len(leading), *vectors, unit_scale, None, y)
-    return [split_rows(y, leading)]
+    return split_rows(y, leading)

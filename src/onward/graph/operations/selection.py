@@ -74,7 +74,7 @@ def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted:
     return np.take_along_axis(x, order, axis), order
 
 
-@top_k.steps(DTYPES, views=1)
+@top_k.steps(DTYPES, views=(0,))
 def _(b: Builder, x: View, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> list[View]:
     return list(_top(b, x, as_axis(axis, len(x.shape)), k.item(), bool(largest), nan_first=bool(largest)))
 

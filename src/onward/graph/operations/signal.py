@@ -218,7 +218,7 @@ def _lower_transform(
     return y.with_axes((*leading, bins, 2), (*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
 
 
-@dft.steps(views=1)
+@dft.steps(views=(0,))
 def _(
     b: Builder, x: View, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
 ) -> View | None:
@@ -301,7 +301,7 @@ def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int,
     return _stft_sizes(signal, step, window, length, attributes.get("onesided", 1))
 
 
-@stft.steps(views=1)
+@stft.steps(views=(0,))
 def _(
     b: Builder, signal: View, frame_step: Any, window: Any = None, length: Any = None, *, onesided: int = 1
 ) -> View:

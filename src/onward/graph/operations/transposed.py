@@ -183,7 +183,7 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return math.prod(as_integers(block)) if isinstance(block, np.ndarray) else 1
 
 
-@col2im.steps(views=1)
+@col2im.steps(views=(0,))
 def _(b: Builder, x: View, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> View | None:
     """Add the blocks, one after the other, to views of the images."""
     image = as_integers(image_shape)
