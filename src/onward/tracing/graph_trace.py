@@ -14,7 +14,7 @@ from ..graph.graph import Graph, Input
 from ..graph.inference import flattened
 from ..graph.node import AnyArray, Node, Signature
 from ..graph.operations import quantized_recurrent
-from ..graph.operations.masked_recurrent import unpacked
+from ..graph.operations.masked_recurrent import masked_steps
 from ..graph.over_time.sequences import output_axes
 from ..graph.over_time.streamed import Layout, TimeAndBatch
 from ..graph.plan.planner import Planner
@@ -171,10 +171,10 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
         return _record_quantized(node, values, preactivations)
     cell, reverse = node.attributes["cell"], node.attributes.get("reverse", False)
     x, lengths, initial = _inputs(node, values)
-    steps, mask = x, None
-    if lengths is not None and node.operation == "MaskedRecurrent":
-        mask, lengths = lengths, lengths.sum(0)  # the cell runs the steps at which the mask is True
-        steps = x[np.argsort(~mask, axis=0, kind="stable"), np.arange(x.shape[1])]
+    steps, sources = x, None
+    if lengths is not None and node.operation == "MaskedRecurrent":  # with the mask in place of lengths
+        order, lengths, sources = masked_steps.compute([lengths], {"directions": cell.sizes.D})
+        steps = x.reshape(-1, x.shape[2])[order]
     if reverse:
         steps = arrays.reversed_steps(x, lengths)
     *_, records = cell.record(cell.arguments(steps, *initial, lengths=lengths), preactivations)
@@ -182,10 +182,11 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
     for suffix, data in cell.by_suffix(records):
         if reverse:
             data = {name: arrays.reversed_steps(array, lengths) for name, array in data.items()}
-        if mask is not None:
-            data = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in data.items()}
+        if sources is not None:
+            rows = sources[:, :, int(suffix.endswith("_reverse"))] // cell.sizes.D
+            data = {name: _at_steps(array, rows) for name, array in data.items()}
         name = layer_name(node.name, suffix + ("_reverse" if reverse else ""), cell.kind)
-        recorded[name] = Recorded.of(cell.kind, data, x, None if mask is not None else lengths)
+        recorded[name] = Recorded.of(cell.kind, data, x, None if sources is not None else lengths)
     return recorded
 
 
@@ -201,10 +202,10 @@ def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: boo
     return recorded
 
 
-def _at_steps(array: AnyArray, mask: AnyArray, is_reverse: bool) -> AnyArray:
-    """Return the values of the steps at which a mask is True in the order of time; the others repeat them."""
-    count = np.cumsum(mask, axis=0)
-    return unpacked(array, count - mask, None, count[-1]) if is_reverse else unpacked(array, count - 1, None)
+def _at_steps(array: AnyArray, rows: AnyArray) -> AnyArray:
+    """Return the rows (T, B) of an array (T, B, ...) with a step of zeros behind the others."""
+    ended = np.concatenate([array, np.zeros((1, *array.shape[1:]), array.dtype)])
+    return ended.reshape(-1, *array.shape[2:])[rows]
 
 
 def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray | None, Any]:

@@ -10,7 +10,8 @@ from support.lowering import run_lowered
 import onward
 from onward.errors import ArgumentError
 from onward.graph import Graph, Input, Model
-from onward.graph.operations.masked_recurrent import masked_recurrent, recurrent
+from onward.graph.operations.masked_recurrent import masked_recurrent
+from onward.graph.operations.recurrent import recurrent
 
 LAYERS: dict[str, Any] = {
     "rnn": lambda **k: onward.RNN(3, 7, rng=1, **k),

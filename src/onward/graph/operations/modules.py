@@ -27,7 +27,7 @@ NAMES = {
     ),
     "linear_attention": "LinearAttention CausalConvWithState",
     "control looping": "If Loop",
-    "masked_recurrent": "MaskedRecurrent",
+    "masked_recurrent": "MaskedRecurrent MaskedSteps",
     "movement": (
         "Identity Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
         "DepthToSpace SpaceToDepth ReverseSequence Concat"
