@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core import activations
 from ...core.activations import Call
-from ...core.functions import activate
+from ...core.functions import activate, unary
 from ...errors import ArgumentError
 from ..activation_names import OPERATORS
 from ..node import AnyArray, Node
@@ -20,8 +20,6 @@ from .expressions import maximum, where
 from .registry import Inputs, elementwise_operation
 from .signatures import check_broadcast
 from .value import view
-
-GELU = activations.call("gelu")
 
 
 def _define(name: str, call: Callable[..., Call], *attributes: str) -> None:
@@ -108,21 +106,9 @@ def shrink(x: Any, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
     return where(wide < -lambd, wide + bias, where(wide > lambd, wide - bias, 0)).cast(x.dtype)
 
 
-# The Maclaurin series of erf(x) / x as a polynomial in x^2, for |x| <= 1/2.
-ERF_SERIES = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(13)]
-
-
 @elementwise_operation("Erf")
 def erf(x: AnyArray) -> Any:
-    """The series near 0, elsewhere 2 Phi(sqrt(2) x) - 1 with Phi from the core's gelu; both in float64."""
-    numbers = x.astype(np.float64)
-    small = np.clip(numbers, -0.5, 0.5)
-    series = np.zeros_like(small)
-    for coefficient in reversed(ERF_SERIES):
-        series = series * small * small + coefficient
-    scaled = math.sqrt(2) * np.clip(np.abs(numbers), 0.5, 6)  # erf(6) rounds to 1
-    tail = np.copysign(2 * activate(GELU, scaled) / scaled - 1, numbers)
-    return np.where(np.abs(numbers) <= 0.5, series * small, tail).astype(x.dtype)
+    return unary("error_function", x.astype(np.float64)).astype(x.dtype)
 
 
 @erf.steps()

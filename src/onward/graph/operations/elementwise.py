@@ -80,25 +80,6 @@ logical_not.steps(["bool"])(inverted)
 is_nan.steps(DTYPES)(lambda b, x: b.combined("compare", "not_equal", x, x, dtype="bool"))
 
 
-@elementwise_operation("IsInf", signature=like_first_boolean, widens=False)
-def is_inf(x: AnyArray, *, detect_negative: int = 1, detect_positive: int = 1) -> Any:
-    found = np.isinf(x)
-    if not detect_negative:
-        found &= x > 0
-    if not detect_positive:
-        found &= x < 0
-    return found
-
-
-@is_inf.steps(FLOATS)
-def _(b: Builder, x: View, *, detect_negative: int = 1, detect_positive: int = 1) -> View | None:
-    if not (detect_negative or detect_positive):
-        return None
-    infinity = b.scalar(np.inf if detect_positive else -np.inf, x.dtype)
-    found = b.map("unary", "absolute", x) if detect_negative and detect_positive else x
-    return b.combined("compare", "equal", found, infinity, dtype="bool")
-
-
 # Functions of two arrays, with broadcasting.
 
 
@@ -307,3 +288,13 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Any:
         if limit is not None:
             x = x.apply(function, limit.apply("Reshape", []) if limit.rank else limit)
     return x
+
+
+@composed("IsInf", has_steps=True)
+def is_inf(x: Any, *, detect_negative: int = 1, detect_positive: int = 1) -> Any:
+    """Whether elements are infinite, of the signs to detect."""
+    wide = x.cast(np.float64) if x.dtype.kind in "iub" else x
+    if not (detect_negative or detect_positive):
+        return wide < wide
+    size = abs(wide) if detect_negative and detect_positive else wide
+    return size.equals(np.inf if detect_positive else -np.inf)

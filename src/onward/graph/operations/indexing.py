@@ -8,7 +8,7 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Operand, Signature
+from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same, is_symbolic
@@ -33,9 +33,7 @@ def _gather_signature(x: Operand, indices: Operand, *, axis: int = 0) -> Signatu
     return Signature((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-@operation(
-    "Gather", signature=_gather_signature, combines=along_axis(of_all=False), takes_sizes=True, moves=True
-)
+@operation("Gather", signature=_gather_signature, combines=along_axis(of_all=False), moves=True)
 def gather(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     axis = as_axis(axis, x.ndim)
     return x.take(as_indices(indices, x.shape[axis]), axis)
@@ -355,10 +353,13 @@ def compress(x: AnyArray, condition: AnyArray, *, axis: int | None = None) -> An
 
 @compress.ranking
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
-    x, axis = inputs[0], attributes.get("axis")
-    shape: list[Any] = [None] if axis is None else list(x.shape)
-    shape[as_axis(axis or 0, len(shape))] = None
-    return [Signature(tuple(shape), dtype_of(x))]
+    return [with_open_size(inputs[0], attributes.get("axis"))]
+
+
+def with_open_size(x: Operand, axis: int | None) -> Signature:
+    """Return the signature of some slices of x along an axis, or of some elements of the flat x."""
+    flat = Signature((None,), dtype_of(x))
+    return flat if axis is None else with_size(x, as_axis(axis, len(x.shape)), None)
 
 
 @operation("NonZero", shape_inputs=EVERY_INPUT)

@@ -26,12 +26,12 @@ from .value import typed_view
 # that merge axes count as elementwise: a merged axis has no counterpart in the output.
 
 
-@operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True, moves=True)
+@operation("Identity", signature=like_first, combines=elementwise, moves=True)
 def identity(x: Any) -> Any:
     return x
 
 
-@operation("Reshape", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
+@operation("Reshape", shape_inputs=(1,), combines=elementwise, moves=True)
 def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
     """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
     sizes = as_integers(shape)
@@ -53,7 +53,7 @@ def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
     return x.reshape(sizes)
 
 
-@operation("Squeeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
+@operation("Squeeze", shape_inputs=(1,), combines=elementwise, moves=True)
 def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     removed = [i for i, size in enumerate(x.shape) if size == 1] if axes is None else as_axes(axes, x.ndim)
     if any(x.shape[axis] != 1 for axis in removed):
@@ -61,7 +61,7 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     return x.reshape([size for i, size in enumerate(x.shape) if i not in removed])
 
 
-@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
+@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, moves=True)
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
     numbers, sizes = as_integers(axes), iter(x.shape)
@@ -72,13 +72,13 @@ def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     return x.reshape([1 if axis in new else next(sizes) for axis in range(rank)])
 
 
-@operation("Flatten", combines=elementwise, takes_sizes=True, moves=True)
+@operation("Flatten", combines=elementwise, moves=True)
 def flatten(x: AnyArray, *, axis: int = 1) -> Any:
     axis = x.ndim if axis == x.ndim else as_axis(axis, x.ndim)
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
-@operation("Transpose", combines=elementwise, takes_sizes=True, moves=True)
+@operation("Transpose", combines=elementwise, moves=True)
 def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
     return x.transpose(*([] if perm is None else [perm]))
 
@@ -87,7 +87,6 @@ def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
     "Slice",
     shape_inputs=(1, 2, 3, 4),
     combines=lambda node, inputs: [list(_parts(*inputs)), ()],
-    takes_sizes=True,
     moves=True,
 )
 def slice_axes(
@@ -141,7 +140,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-@operation("Split", shape_inputs=(1,), combines=along_axis(), takes_sizes=True, moves=True)
+@operation("Split", shape_inputs=(1,), combines=along_axis(), moves=True)
 def split(
     x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Any, ...]:
@@ -189,14 +188,7 @@ def _expand_signature(x: Operand, shape: AnyArray) -> Signature:
     return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), dtype_of(x))
 
 
-@operation(
-    "Expand",
-    signature=_expand_signature,
-    shape_inputs=(1,),
-    combines=elementwise,
-    takes_sizes=True,
-    moves=True,
-)
+@operation("Expand", signature=_expand_signature, shape_inputs=(1,), combines=elementwise, moves=True)
 def expand(x: AnyArray, shape: AnyArray) -> Any:
     return np.broadcast_to(x, _expand_signature(x, shape).shape)
 
@@ -213,7 +205,6 @@ def _tile_signature(x: Operand, repeats: AnyArray) -> Signature:
     signature=_tile_signature,
     shape_inputs=(1,),
     combines=lambda node, inputs: [[i for i, n in enumerate(as_integers(inputs[1])) if n != 1], ()],
-    takes_sizes=True,
     moves=True,
 )
 def tile(x: AnyArray, repeats: AnyArray) -> Any:

@@ -102,13 +102,14 @@ class Operation:
     an `Operand`, or None if omitted) and the attributes; without it, `compute` only moves elements. If
     `widens`, inputs of half precision are computed in float32. If not `reads_values`, `compute` also accepts
     signatures, because the result depends on the signatures of the inputs alone. An operation that is not
-    pure is never folded. If `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the
-    outputs may be views of the first input. `attributes` are the names of attributes that `compute` takes as
-    keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
-    the rule over time (`over_time`), the one for places of steps (`by_place`), the expansion in graphs over
-    time alone (`expanding_over_time`), how many elements each output is computed from (`reading`, by default
-    one) and the memory of temporary arrays (`allocating`) are. If it `is_elementwise`, the views of its steps
-    tell the shape of its only output, which has the dtype of the first input unless it is a predicate.
+    pure is never folded. If `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, it also
+    does so, and the outputs may be views of the first input. `attributes` are the names of attributes that
+    `compute` takes as keywords (**). `combines` may also be registered later, as the steps in the core
+    (`lowering`, `steps`), the rule over time (`over_time`), the one for places of steps (`by_place`), the
+    expansion in graphs over time alone (`expanding_over_time`), how many elements each output is computed
+    from (`reading`, by default one) and the memory of temporary arrays (`allocating`) are. If it
+    `is_elementwise`, the views of its steps tell the shape of its only output, which has the dtype of the
+    first input unless it is a predicate.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Operation:
         self.name, self.function, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
-        self.takes_sizes, self.moves = takes_sizes, moves
+        self.takes_sizes, self.moves = takes_sizes or moves, moves
         self.has_rule = signature is not None  # whether the output signatures follow without computing
         # whether the results are booleans, whatever the dtypes of the inputs
         self.is_predicate = signature in (broadcast_booleans, like_first_boolean)
@@ -306,7 +307,7 @@ class Operation:
         if value is None or value.view is None or 0 in value.shape:
             return None
         for other in inputs[1:]:
-            if not is_known(other) or (not self.takes_sizes and has_sizes(known(other))):
+            if not is_known(other):
                 return None
             arrays.append(known(other))
         before = len(b.steps)

@@ -11,10 +11,10 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
-from ..sized import dtype_of
 from .arguments import as_axis, as_integers
 from .compositions import composed
 from .creation import places_along
+from .indexing import with_open_size
 from .registry import EVERY_INPUT, along_axis, operation, reading
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
@@ -106,10 +106,8 @@ def unique(x: AnyArray, *, axis: int | None = None, sorted: int = 1) -> tuple[An
 @unique.ranking
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
     x, axis, indices = inputs[0], attributes.get("axis"), Signature((None,), np.dtype(np.int64))
-    shape: list[Any] = [None] if axis is None else list(x.shape)
-    shape[as_axis(axis or 0, len(shape))] = None
     inverse = math.prod(x.shape) if axis is None else x.shape[axis]
-    return [Signature(tuple(shape), dtype_of(x)), indices, Signature((inverse,), indices.dtype), indices]
+    return [with_open_size(x, axis), indices, Signature((inverse,), indices.dtype), indices]
 
 
 @operation("NonMaxSuppression", shape_inputs=EVERY_INPUT)
