@@ -12,7 +12,8 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
-from .compositions import composed
+from . import expressions
+from .compositions import composed, composing
 from .integer_fusion import fuse
 from .registry import Inputs, Operation, elementwise, elementwise_operation, operation
 from .signatures import broadcast, broadcast_booleans, common_dtype, like_first_boolean
@@ -185,17 +186,12 @@ def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     return np.where(b == 0, a, y) if are_integers and not np.all(b) else y
 
 
-@mod.steps(INTEGERS)
-def _(b: Builder, x: View, divisor: View, *, fmod: int = 0) -> View:
-    """Subtract the whole multiples of b; the remainder of floats is exact only in NumPy."""
-    multiples = b.binary("multiply", b.binary("divide", x, divisor), divisor)
-    rest, zero = b.binary("subtract", x, multiples), b.scalar(0, x.dtype)
-    if fmod:
-        return rest
-    signs = [b.combined("compare", "less", each, zero, dtype="bool") for each in (rest, divisor)]
-    differs = b.combined("compare", "not_equal", *signs, dtype="bool")
-    is_rest = b.combined("compare", "not_equal", rest, zero, dtype="bool")
-    return b.combined("where", b.binary("minimum", differs, is_rest), b.binary("add", rest, divisor), rest)
+@composing(mod, lambda inputs: inputs[0].dtype.name in INTEGERS)
+def _(x: Any, divisor: Any, *, fmod: int = 0) -> Any:
+    """x without the whole multiples of the divisor; the remainder of floats is exact only in NumPy."""
+    rest = x - x / divisor * divisor
+    differs = (rest < 0).apply("Xor", divisor < 0) & ~rest.equals(0)
+    return rest if fmod else expressions.where(differs, rest + divisor, rest)
 
 
 @elementwise_operation(

@@ -91,15 +91,13 @@ def square(x: Expression) -> Expression:
     return x * x
 
 
-def maximum(x: Any, y: Any) -> Any:
-    """The larger of two numbers, the first of which is an expression or an array."""
-    return x.apply("Max", y) if isinstance(x, Expression) else np.maximum(x, y)
+def maximum(x: Expression, y: Any) -> Expression:
+    """The larger of two numbers."""
+    return x.apply("Max", y)
 
 
-def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where a condition holds, elsewhere y; at least one of them is an expression, or all are arrays."""
-    if not isinstance(condition, Expression):
-        return np.where(condition, x, y)
+def where(condition: Expression, x: Any, y: Any) -> Expression:
+    """x where a condition holds, elsewhere y; at least one of them is an expression."""
     (like,) = [value for value in (x, y) if isinstance(value, Expression)][:1]
     names = [(each if isinstance(each, Expression) else like.constant(each)).name for each in (x, y)]
     return type(like)(like.t, like.t.add("Where", condition.name, *names), like.dtype)

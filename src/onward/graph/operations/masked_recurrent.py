@@ -16,7 +16,7 @@ from .registry import operation
 INT64 = np.dtype(np.int64)
 
 
-def _steps_signature(mask: Operand, *, directions: int) -> list[Signature]:
+def _steps_signature(mask: Operand | View, *, directions: int) -> list[Signature]:
     T, B = mask.shape
     return [Signature(shape, INT64) for shape in ((T, B), (B,), (T, B, directions))]
 

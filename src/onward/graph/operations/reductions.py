@@ -21,9 +21,8 @@ from .arguments import as_axis
 from .compositions import composed
 from .elementwise import inverted
 from .expressions import exp, log, sqrt, square, where
-from .registry import Inputs, Operation, along_time, lowering, operation, over_time
+from .registry import Operation, along_time, operation, over_time
 from .signatures import like_first
-from .value import known, typed_view
 
 
 def row_sums(rows: AnyArray) -> AnyArray:
@@ -113,14 +112,9 @@ def _signature(
     return Signature(shape, x.dtype)
 
 
-def _axes(x: Any, axes: Any, node: Node) -> list[int]:
-    """Return the axes that a node reduces."""
-    return reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
-
-
 def _combines(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, axes = (*inputs, None)[:2]
-    return [_axes(x, axes, node), ()]
+    return [reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0)), ()]
 
 
 def _register(name: str) -> None:
@@ -139,35 +133,34 @@ def _register(name: str) -> None:
         y = ROWS[name](rows).reshape([x.shape[axis] for axis in rest])
         return np.expand_dims(y, tuple(reduced)) if keepdims else y
 
+    if name == "ReduceProd":
+        return
+
+    @reduce.steps(DTYPES, views=(0,))
+    def _(b: Builder, x: Any, axes: Any = None, **options: int) -> View | None:
+        is_exact = x.dtype not in ("float32", "float64") and name != "ReduceMean"
+        is_exact &= x.dtype != "bool" or name != "ReduceSum"
+        reduced = reduced_axes(axes, len(x.shape), options.get("noop_with_empty_axes", 0))
+        if not reduced or not (is_exact or x.dtype == "float32"):
+            return None
+        rest = [axis for axis in range(len(x.shape)) if axis not in reduced]
+        count = math.prod(x.shape[axis] for axis in reduced)
+        # the minimum is the maximum in the opposite order
+        numbers = _reversed(b, x) if name == "ReduceMin" else x
+        kept = [x.shape[axis] for axis in rest]
+        rows = b.reshaped(numbers.permuted(*rest, *reduced), *kept, count)
+        y = b.new(*kept, 1, dtype=x.dtype)
+        function = "sum" if name in ("ReduceSum", "ReduceMean") else "maximum"
+        b.add("reduce_integers" if is_exact else "reduce", function, rows, y)
+        if name == "ReduceMean":
+            y = b.binary("divide", y, b.scalar(count))
+        elif name == "ReduceMin":
+            y = _reversed(b, y)
+        return y.reshaped(*_signature(x, axes, **options).shape)  # contiguous
+
 
 for _name in ROWS:
     _register(_name)
-
-
-@lowering("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, axes, name = typed_view(b, inputs[0]), (*inputs, None)[1], node.operation
-    if x is None or (axes is not None and not axes.known):
-        return None
-    is_exact = x.dtype not in ("float32", "float64") and name != "ReduceMean"
-    is_exact &= x.dtype != "bool" or name != "ReduceSum"
-    reduced = _axes(x, known(axes), node)
-    if not reduced or not (is_exact or x.dtype == "float32"):
-        return None
-    rest = [axis for axis in range(len(x.shape)) if axis not in reduced]
-    count = math.prod(x.shape[axis] for axis in reduced)
-    # the minimum is the maximum in the opposite order
-    numbers = _reversed(b, x) if name == "ReduceMin" else x
-    kept = [x.shape[axis] for axis in rest]
-    rows = b.reshaped(numbers.permuted(*rest, *reduced), *kept, count)
-    y = b.new(*kept, 1, dtype=x.dtype)
-    function = "sum" if name in ("ReduceSum", "ReduceMean") else "maximum"
-    b.add("reduce_integers" if is_exact else "reduce", function, rows, y)
-    if name == "ReduceMean":
-        y = b.binary("divide", y, b.scalar(count))
-    elif name == "ReduceMin":
-        y = _reversed(b, y)
-    return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
 
 
 def _reversed(b: Builder, x: View) -> View:

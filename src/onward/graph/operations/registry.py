@@ -36,7 +36,7 @@ from ..sized import as_numbers, dtype_of, has_sizes, integers, product
 from .arguments import as_axis
 from .modules import MODULES
 from .signatures import broadcast_booleans, like_first, like_first_boolean
-from .value import Value, is_known, known, typed_view
+from .value import Value, known, typed_view
 
 Inputs = Sequence[Value | None]
 Compute = Any  # a Python function of arrays and attributes
@@ -302,17 +302,15 @@ class Operation:
 
         Copies are reshaped if no strides describe the result. All other inputs must be known.
         """
-        value = inputs[0]
-        arrays: list[Any] = []
+        value, *others = inputs
         if value is None or value.view is None or 0 in value.shape:
             return None
-        for other in inputs[1:]:
-            if not is_known(other):
-                return None
-            arrays.append(known(other))
+        if not all([other is None or other.known for other in others]):
+            return None
         before = len(b.steps)
         try:
-            found = self.function(Strided(value.view, value.dtype, b.contiguous), *arrays, **attributes)
+            x = Strided(value.view, value.dtype, b.contiguous)
+            found = self.function(x, *map(known, others), **attributes)
         except NotStridedError:
             del b.steps[before:]
             return None

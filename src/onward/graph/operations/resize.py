@@ -350,7 +350,7 @@ def _along(numbers: Any, axis: int, rank: int) -> Any:
 
 
 def weight(d: Any, mode: str, a: np.float32) -> Any:
-    """Return the weights of elements at distances d, an expression or an array."""
+    """Return the weights of elements at distances d."""
     if mode == "linear":
         return maximum(1 - d, 0)
     near, far = cubic(d, a)
@@ -367,7 +367,7 @@ def _filtered(x: Any, item: Axis, at: Any, mode: str, antialias: int, a: float, 
     first, offsets = np.floor(at.known)[:, None], np.arange(1 - reach, reach + 1)
     places = first.astype(np.int64) + offsets
     distances = np.abs(offsets.astype(np.float32) - (at.known[:, None] - first)) * shrinkage
-    weights = weight(distances, mode, np.float32(a))
+    weights = weight(x.t.constant_of(distances, np.float32), mode, np.float32(a)).known
     if exclude_outside:
         weights = np.where((places >= 0) & (places < item.before), weights, 0)
     weights = weights / weights.sum(1, keepdims=True)

@@ -73,11 +73,6 @@ def known(value: Value | None) -> Any:
     return None if value is None else value.array
 
 
-def is_known(value: Value | None) -> bool:
-    """Whether a value is omitted or known."""
-    return value is None or value.known
-
-
 def view(b: Builder, value: Value | None) -> View | None:
     """Return the view of a float32 value, or None; known values become constants of the plan."""
     return typed_view(b, value) if value is not None and value.dtype == np.float32 else None
