@@ -123,8 +123,8 @@ public:
                  const View& x, const View& y);
     // Reduces the last axis of x; it has size 1 in y.
     void reduce(Reduction operation, const View& x, const View& y);
-    // y[t] = y[t - 1] + x[t] along the first axis; any dtype.
-    void accumulate(const View& x, const View& y);
+    // y[t] = y[t - 1] + x[t], or their product, along the first axis; any dtype.
+    void accumulate(Binary operation, const View& x, const View& y);
     // The k largest or smallest elements of each row of x, in order, and their indices (int64); of equal elements, the
     // one with the lower index is first, and NaN precedes or follows all numbers. Contiguous views, x of any dtype.
     void top(bool largest, bool nan_first, const View& x, const View& values, const View& indices);

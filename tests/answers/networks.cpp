@@ -260,7 +260,7 @@ void recurrent(Hash& hash) {
     g.plan.recurrent(lstm, in, &h, &c, y, h_n, &c_n, nullptr, "LSTM");
     g.take(reshaped(y, {T * B, H}), counted, selected);
     g.plan.recurrent(gru, selected, nullptr, nullptr, both, last, nullptr, &lengths, "GRU");
-    g.plan.accumulate(both, sums);
+    g.plan.accumulate(Binary::add, both, sums);
     g.plan.copy(h_n, h), g.plan.copy(c_n, c);
     for (int block = 0; block < 3; block++) g.run({sources, both, last, sums, h}, hash);
 }

@@ -360,6 +360,8 @@ def test_arithmetic_of_integers_has_the_numbers_of_python(tmp_path: Path) -> Non
         graph.add("Abs", graph.add("Neg", a)),
         graph.add("Sign", b),
         graph.add("CumSum", a, graph.add_constant(np.array(1))),
+        graph.add("CumProd", a, graph.add_constant(np.array(0)), reverse=1, exclusive=1),
+        graph.add("ReduceProd", b, graph.add_constant(np.array([0]))),
         graph.add("Where", graph.add("Equal", a, b), a, b),
     ]
     graph.outputs = (graph.add("Cast", graph.add("Concat", *parts, axis=0), to=np.dtype(np.float32)),)

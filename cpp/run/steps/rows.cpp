@@ -1,4 +1,4 @@
-// Steps along one axis: reductions, softmax, standardization, running sums and the largest elements.
+// Steps along one axis: reductions, softmax, standardization, running sums and products, and the largest elements.
 #include <algorithm>
 #include <functional>
 #include <numeric>
@@ -74,26 +74,31 @@ void Plan::standardize(float epsilon, const View& x, const View& y) {
     });
 }
 
-void Plan::accumulate(const View& x, const View& y) {
+void Plan::accumulate(Binary operation, const View& x, const View& y) {
     check(x), check(y, x.dtype);
     const Size n = x.shape.at(0), x_stride = x.strides[0], y_stride = y.strides.at(0);
-    if (n == 0 || y.shape != x.shape) throw std::invalid_argument("a running sum needs arrays of one shape");
+    const bool adds = operation == Binary::add;
+    if (n == 0 || y.shape != x.shape || !(adds || operation == Binary::multiply))
+        throw std::invalid_argument("a running sum or product needs arrays of one shape");
     View x_0 = x, y_0 = y;
     x_0.shape[0] = y_0.shape[0] = 1;
-    if (x.dtype != DType::float32)
+    if (x.dtype != DType::float32 || x_stride == 1)  // vectors hold elements beside each other
         return with_type(x.dtype, [&]<class T>(T) {
             add([=, loops = Loops<2>(kept, {&x_0, &y_0})](std::byte* const* spaces) {
                 loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
                     for (Size i = 0; i < count; i++) {
                         const T* const from = p[0] + i * step[0];
                         T* const to = p[1] + i * step[1];
-                        *to = *from;
-                        for (Size t = 1; t < n; t++) to[t * y_stride] = sum(to[(t - 1) * y_stride], from[t * x_stride]);
+                        T total = *to = *from;
+                        for (Size t = 1; t < n; t++) {
+                            const T next = from[t * x_stride];
+                            to[t * y_stride] = total = adds ? sum(total, next) : multiplied(total, next);
+                        }
                     }
                 });
             });
         });
-    add([this, n, x_stride, y_stride, first = Loops<2>(kept, {&x_0, &y_0}),
+    add([this, operation, n, x_stride, y_stride, first = Loops<2>(kept, {&x_0, &y_0}),
          loops = Loops<3>(kept, {&y_0, &x_0, &y_0})](std::byte* const* spaces) {
         first.run<float>(spaces, [](const auto& p, Size count, const auto& step) {
             for (Size i = 0; i < count; i++) p[1][i * step[1]] = p[0][i * step[0]];
@@ -101,8 +106,8 @@ void Plan::accumulate(const View& x, const View& y) {
         for (Size t = 1; t < n; t++)
             loops.run<float>(spaces, [&](const auto& p, Size count, const auto& step) {
                 const std::array<float*, 3> own{p[0] + (t - 1) * y_stride, p[1] + t * x_stride, p[2] + t * y_stride};
-                with_contiguous<2>(own, count, step, [&](Size m, auto operands, auto operand_steps, float* out) {
-                    kernels.binary(Binary::add, m, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
+                with_contiguous<2>(own, count, step, [=, this](Size m, auto operands, auto operand_steps, float* out) {
+                    kernels.binary(operation, m, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
                 });
             });
     });

@@ -272,8 +272,8 @@ def reduce(c: Body, operation: str, x: View, y: View) -> None:
 
 
 @step
-def accumulate(c: Body, x: View, y: View) -> None:
-    """Running sums."""
+def accumulate(c: Body, operation: str, x: View, y: View) -> None:
+    """Running sums and products."""
     first, rest, kind = (v.sliced(0, 0, 1) for v in (x, y)), int(x.shape[0]) - 1, y.dtype
     c.add("{")
     c.loops(list(first), lambda x, y: f"{y} = {x};")
@@ -282,7 +282,7 @@ def accumulate(c: Body, x: View, y: View) -> None:
         views = [y.sliced(0, 0, rest), x.sliced(0, 1, rest + 1), y.sliced(0, 1, rest + 1)]
 
         def statement(a: str, b: str, y: str) -> str:
-            return f"{y} = {stored(combination('add', a, b, kind), kind)};"
+            return f"{y} = {stored(combination(operation, a, b, kind), kind)};"
 
         c.loops(views, statement, in_order=True)
     c.add("}")

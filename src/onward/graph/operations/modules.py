@@ -50,9 +50,9 @@ NAMES = {
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
     "reductions": (
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
-        "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum"
+        "ReduceProd ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum "
+        "CumProd"
     ),
-    "reductions cumulative": "ReduceProd CumProd",
     "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
     "grid_sample": "GridSample AffineGrid",
     "resize": "Resize",

@@ -21,7 +21,7 @@ from .arguments import as_axis
 from .compositions import composed
 from .elementwise import inverted
 from .expressions import exp, log, sqrt, square, where
-from .registry import Operation, along_time, operation, over_time
+from .registry import along_time, operation, over_time
 from .signatures import like_first
 
 
@@ -133,18 +133,21 @@ def _register(name: str) -> None:
         y = ROWS[name](rows).reshape([x.shape[axis] for axis in rest])
         return np.expand_dims(y, tuple(reduced)) if keepdims else y
 
-    if name == "ReduceProd":
-        return
-
     @reduce.steps(DTYPES, views=(0,))
     def _(b: Builder, x: Any, axes: Any = None, **options: int) -> View | None:
+        shape = _signature(x, axes, **options).shape
         is_exact = x.dtype not in ("float32", "float64") and name != "ReduceMean"
         is_exact &= x.dtype != "bool" or name != "ReduceSum"
         reduced = reduced_axes(axes, len(x.shape), options.get("noop_with_empty_axes", 0))
-        if not reduced or not (is_exact or x.dtype == "float32"):
-            return None
         rest = [axis for axis in range(len(x.shape)) if axis not in reduced]
         count = math.prod(x.shape[axis] for axis in reduced)
+        if name == "ReduceProd" and x.dtype != "bool":  # in the order of the elements
+            rows = b.reshaped(x.permuted(*reduced, *rest), count, *(x.shape[axis] for axis in rest))
+            y = b.like(rows)
+            b.add("accumulate", "multiply", rows, y)
+            return b.reshaped(y.sliced(0, count - 1, count), *shape)
+        if name == "ReduceProd" or not reduced or not (is_exact or x.dtype == "float32"):
+            return None
         # the minimum is the maximum in the opposite order
         numbers = _reversed(b, x) if name == "ReduceMin" else x
         kept = [x.shape[axis] for axis in rest]
@@ -156,7 +159,7 @@ def _register(name: str) -> None:
             y = b.binary("divide", y, b.scalar(count))
         elif name == "ReduceMin":
             y = _reversed(b, y)
-        return y.reshaped(*_signature(x, axes, **options).shape)  # contiguous
+        return y.reshaped(*shape)  # contiguous
 
 
 for _name in ROWS:
@@ -186,6 +189,7 @@ def _(time: Any, node: Node, axis: int) -> None:
     time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else axes)
 
 
+NUMBERS = DTYPES.keys() - {"bool"}
 LANES = 16  # independent sums of the core, which the elements join in turn
 
 
@@ -252,7 +256,9 @@ def _combines_axis(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int
     return [[as_axis(int(axis.item()), len(x.shape))], ()]
 
 
-def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> Operation:
+def _define_cumulative(name: str, function: Callable[..., Any], core: str, first: int) -> None:
+    """Define the sums or products up to each element; `core` combines elements, and `first` is its unit."""
+
     @operation(name, signature=like_first, widens=True, combines=_combines_axis)
     def compute(x: AnyArray, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> Any:
         """Each element covers itself and those before it, or those after it if `reverse`; itself is left out
@@ -267,32 +273,24 @@ def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> O
             y = shifted
         return np.flip(y, place) if reverse else y
 
-    return compute
+    @compute.steps(NUMBERS, views=(0,))
+    def _(b: Builder, x: View, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> View:
+        place, y = as_axis(int(axis.item()), len(x.shape)), b.new(*x.shape, dtype=x.dtype)
+        rest = [other for other in range(len(x.shape)) if other != place]
+        source, target = (each.permuted(place, *rest) for each in (x, y))
+        if reverse:
+            source, target = source.reversed(0), target.reversed(0)
+        if exclusive:
+            b.add("copy", b.scalar(first, target.dtype), target.sliced(0, 0, 1))
+            n = x.shape[place]
+            source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
+        if source.shape[0]:
+            b.add("accumulate", core, source, target)
+        return y
 
 
-cum_sum, cum_prod = _define_cumulative("CumSum", np.cumsum, 0), _define_cumulative("CumProd", np.cumprod, 1)
-NUMBERS = DTYPES.keys() - {"bool"}
-
-
-@cum_sum.steps(NUMBERS, views=(0,))
-def _(b: Builder, x: View, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> View:
-    place = as_axis(int(axis.item()), len(x.shape))
-    y, order = b.new(*x.shape, dtype=x.dtype), axis_first(place, len(x.shape))
-    source, target = x.permuted(*order), y.permuted(*order)
-    if reverse:
-        source, target = source.reversed(0), target.reversed(0)
-    if exclusive:
-        b.add("copy", b.scalar(0.0, target.dtype), target.sliced(0, 0, 1))
-        n = x.shape[place]
-        source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
-    if source.shape[0]:
-        b.add("accumulate", source, target)
-    return y
-
-
-def axis_first(axis: int, rank: int) -> list[int]:
-    """Return the order of axes in which one comes before the others."""
-    return [axis, *(other for other in range(rank) if other != axis)]
+_define_cumulative("CumSum", np.cumsum, "add", 0)
+_define_cumulative("CumProd", np.cumprod, "multiply", 1)
 
 
 @over_time("CumSum", "CumProd")

@@ -1,4 +1,4 @@
-"""Products in the core beside products in Python, one element after the other."""
+"""Products in the core: those over axes, and those up to each element."""
 
 from typing import Any
 
