@@ -16,7 +16,7 @@ from .calls import Calls
 from .code import Code, Function, annotation, dotted
 from .operators import as_key, checked
 from .recording import Recording
-from .values import UNINITIALIZED, NamedTuple, Object, Unknown
+from .values import UNINITIALIZED, Object, Unknown
 
 MAX_CALL_DEPTH = 60
 MAX_DEPTH = 100  # nested expressions and blocks in one function
@@ -257,4 +257,4 @@ class Interpreter:
         kind = self.code.class_at(path)
         if kind.base != "NamedTuple" or len(arguments) != len(kind.fields):
             raise ArgumentError(f"{path[:100]} is no named tuple of {len(arguments)} values")
-        return NamedTuple(kind, arguments)
+        return arguments  # its code reads the fields by their places

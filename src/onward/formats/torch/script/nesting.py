@@ -12,7 +12,7 @@ from ....core import budget
 from ....errors import ArgumentError
 from ....graph.structure import Fixed
 from .code import Class, Code, annotation
-from .values import NamedTuple, Unknown, rebuilt
+from .values import Unknown, rebuilt
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
 MAX_TYPE_DEPTH = 16
@@ -40,14 +40,8 @@ def structure_of(
     found = code.find(outer) if outer.startswith("__torch__.") else None
     if isinstance(found, Class) and found.base == "NamedTuple":
         fields = found.fields.items()
-        inner = [structure_of(code, f"{name}.{n}", f.annotation, kinds, depth + 1) for n, f in fields]
-        return NamedTuple(found, inner)
+        return tuple(structure_of(code, f"{name}.{n}", f.annotation, kinds, depth + 1) for n, f in fields)
     return Fixed(None) if outer in ("NoneType", "str", "Device") else UNSIZED
-
-
-def without_classes(structure: Structure) -> Structure:
-    """Return a structure in which named tuples are tuples."""
-    return tuple(map(without_classes, structure)) if isinstance(structure, tuple) else structure
 
 
 class Literals:

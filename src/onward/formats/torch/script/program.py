@@ -26,7 +26,7 @@ from ..unpickle import PickledObject
 from .code import Class, Code, Function
 from .general import general_graph, plain
 from .interpreter import Interpreter
-from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of, without_classes
+from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of
 from .objects import Loader, Search
 from .recording import Folded, Known, Recording
 from .values import Object, items, rebuilt
@@ -88,7 +88,7 @@ class Program:
                 problem = f"the default value of {name} is a {type(value).__name__}"
                 self.defaults |= dict.fromkeys(inner, self._array(value, problem))
         returned = self.function.node.returns
-        self.outputs: Structure = without_classes(structure_of(self.code, "output", returned, {}))
+        self.outputs: Structure = structure_of(self.code, "output", returned, {})
         if UNSIZED in leaves(self.outputs):
             self.outputs = Literals(self.function.node).complete("output", self.outputs)
         if UNSIZED in leaves(self.outputs):

@@ -27,18 +27,6 @@ class Object:
         return self.code.class_at(self.class_path)
 
 
-class NamedTuple(tuple[Any, ...]):
-    """An instance of a class of named tuples."""
-
-    kind: Class
-
-    def __new__(cls, kind: Class, elements: Sequence[Any]) -> NamedTuple:
-        """Return an instance with these elements."""
-        self = super().__new__(cls, elements)
-        self.kind = kind
-        return self
-
-
 @dataclass(frozen=True)
 class Unknown:
     """A value that cannot be used, and the reason."""
@@ -61,8 +49,6 @@ def items(value: Any) -> list[tuple[Any, Any]]:
 
 def rebuilt(value: Any, elements: Sequence[Any]) -> Any:
     """Return a tuple, list or dict of the same kind with other elements."""
-    if isinstance(value, NamedTuple):
-        return NamedTuple(value.kind, elements)
     return dict(zip(value, elements, strict=True)) if isinstance(value, dict) else type(value)(elements)
 
 
@@ -70,7 +56,7 @@ def alike(a: Any, b: Any) -> bool:
     """Whether two values are containers of the same kind, with elements in the same places."""
     if type(a) is not type(b) or not isinstance(a, CONTAINERS):
         return False
-    return getattr(a, "kind", None) is getattr(b, "kind", None) and [*dict(items(a))] == [*dict(items(b))]
+    return [*dict(items(a))] == [*dict(items(b))]
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
