@@ -187,8 +187,7 @@ class _Program:
             raise FileError(f"the output {name} is complex, which Onward does not support: view it as real")
         taken = {other for other, _, _ in outputs} | {declared.name for declared in self.graph.inputs}
         unique = next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
-        value = self.translator.read(result).name if isinstance(result, Tensor) else result.name
-        outputs.append((unique, value, result))
+        outputs.append((unique, self.translator.named(result), result))
         return unique
 
     def _parameters(self) -> dict[str, Any]:

@@ -81,9 +81,8 @@ class Body:
         """Return a value of the outer graph as a value of the body."""
         if not isinstance(value, Tensor | Symbol):
             return value
-        name = value.name if isinstance(value, Symbol) else self.outer.read(value).name
-        array = self.outer.array(value) if isinstance(value, Tensor) else None
-        if array is not None:
+        name = self.outer.named(value)
+        if (array := self.outer.known(name)) is not None:
             inner = self.inner.graph.add_constant(array)
         else:
             inner = self.inner.graph.add_input(f"captured_{len(self.captured)}")
@@ -92,12 +91,7 @@ class Body:
 
     def finish(self, graph: schema.Graph, results: Sequence[Any], before: Sequence[str] = ()) -> Graph:
         """Return the body with these outputs."""
-        names = [
-            self.inner.read(result).name
-            if isinstance(result, Tensor)
-            else self.inner.cast(result, dtype_of(result))
-            for result in results
-        ]
+        names = [self.inner.cast(result, dtype_of(result)) for result in results]
         self.inner.graph.outputs = (*before, *names)
         self.inner.graph.declared_outputs = (
             *(Input(name) for name in before),

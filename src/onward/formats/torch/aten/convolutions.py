@@ -11,7 +11,7 @@ from ....errors import ArgumentError
 from .expressions import expression
 from .reductions import require_elements
 from .registry import INT64, Symbol, Tensor, aten, bounded, define
-from .shapes import permuted, product, regrouped, reshaped, sliced
+from .shapes import increased, permuted, product, regrouped, reshaped, sliced, windows
 from .translator import Translator
 
 Sizes = Sequence[int]
@@ -237,27 +237,18 @@ def im2col(
     t: Translator, self: Tensor, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes
 ) -> str:
     """The windows of an image (B, C, H, W) as columns (B, C * kernel, windows)."""
-    channels, counts = self.shape[-3], list[int | None]()
+    channels, counts = self.shape[-3], list[int | None]()  # of the windows
     if channels is None or self.rank != 4:
         raise ArgumentError("im2col of an image without a batch or of unknown channels is not supported")
     y = t.add("Pad", self, [0, 0, *padding] * 2, t.cast(0, self.dtype)) if any(padding) else self.name
     for axis, size, step, pad, gap in zip((2, 3), kernel_size, stride, padding, dilation, strict=True):
-        length, more = t.size(self, axis), 2 * pad - gap * (size - 1)  # than windows of step 1
-        t.require("LessOrEqual", 1 - more, length, f"a window spans {gap * (size - 1) + 1} elements of fewer")
-        bounded(size)
-        taps = np.arange(size) * gap
-        if isinstance(length, int):
-            bounded((length + more) * size)
-            starts = np.arange(0, length + more, step)
-            places = t.constant(starts[:, None] + taps, np.int64)
-        else:
-            first = t.add("Range", 0, t.add("Add", length, more), step)
-            places = t.add("Add", t.add("Unsqueeze", first, [1]), t.constant(taps, np.int64))
-        counts.append(len(starts) if isinstance(length, int) else None)
-        y = t.add("Gather", y, places, axis=2 * axis - 2)  # the axis becomes two: windows and taps
+        span, length = gap * (size - 1) + 1, t.size(self, axis)
+        t.require("LessOrEqual", span - 2 * pad, length, f"a window spans {span} elements of fewer")
+        count = increased(t, length, 2 * pad - span + 1)
+        counts.append(len(range(0, count, step)) if isinstance(count, int) else None)
+        y = windows(t, y, 2 * axis - 2, count, size, step, gap)
     y = t.add("Transpose", y, perm=[0, 1, 3, 5, 2, 4])
-    windows = Tensor(y, self.dtype, (self.shape[0], channels, *kernel_size, *counts))
-    sizes = t.sizes(windows)
+    sizes = t.sizes(Tensor(y, self.dtype, (self.shape[0], channels, *kernel_size, *counts)))
     return reshaped(t, y, [sizes[0], product(t, sizes[1:4]), product(t, sizes[4:])])
 
 

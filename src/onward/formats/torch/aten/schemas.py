@@ -36,11 +36,6 @@ class Parameter(NamedTuple):
     is_positional: bool
 
 
-def overloads(name: str) -> Mapping[str, tuple[Parameter, ...]]:
-    """Return the overloads of an operator, such as split.sizes, in the order in which PyTorch tries them."""
-    return _overloads(name)
-
-
 def completed(key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an overload, of which a call may have omitted some, with the default values."""
     return {**arguments, **{name: value for name, value in _defaults(key).items() if name not in arguments}}
@@ -78,7 +73,7 @@ def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
 def schema(key: str) -> tuple[Parameter, ...]:
     """Return the parameters of an overload, or of its in-place variant if there is no other."""
     name, _, overload = key.rpartition(".")
-    return _overloads(name).get(key) or _overloads(f"{name}_").get(f"{name}_.{overload}", ())
+    return overloads(name).get(key) or overloads(f"{name}_").get(f"{name}_.{overload}", ())
 
 
 def outputs(key: str) -> int:
@@ -121,7 +116,8 @@ def _table() -> dict[str, list[str]]:
 
 
 @cache
-def _overloads(name: str) -> dict[str, tuple[Parameter, ...]]:
+def overloads(name: str) -> Mapping[str, tuple[Parameter, ...]]:
+    """Return the overloads of an operator, such as split.sizes, in the order in which PyTorch tries them."""
     found = {}
     for line in _table().get(name, ()):
         parameters = line.partition("(")[2].rpartition(")")[0]

@@ -25,6 +25,11 @@ def _reshaped(t: Translator, x: Tensor, sizes: Sizes) -> str:
     return reshaped(t, x, sizes, x.dtype.kind == "c")
 
 
+def increased(t: Translator, size: int | Symbol, more: int) -> int | Symbol:
+    """Return the sum of a size and a number."""
+    return size + more if isinstance(size, int) else Symbol(t.add("Add", size, more))
+
+
 def product(t: Translator, sizes: Sizes) -> int | Symbol:
     """Return the product of sizes."""
     known = math.prod(size for size in sizes if isinstance(size, int))
@@ -345,21 +350,26 @@ def as_strided(t: Translator, self: Tensor, size: Sizes, stride: Sizes, storage_
     return t.add("Gather", t.add("Reshape", self, [-1]), places)
 
 
+def windows(t: Translator, x: Any, axis: int, count: int | Symbol, size: int, step: int, gap: int = 1) -> str:
+    """Windows of an axis, which becomes two: the windows and their elements.
+
+    `count` is the number of windows in steps of 1, and `gap` the distance of the elements of a window.
+    """
+    bounded(size)
+    if isinstance(count, int):
+        bounded(len(range(0, count, step)) * size)
+    starts = t.add("Unsqueeze", t.add("Range", 0, count, step), [1])
+    return t.add("Gather", x, t.add("Add", starts, t.constant(np.arange(size) * gap)), axis=axis)
+
+
 @aten("unfold", view=True)
 def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) -> str:
     """Windows of an axis, which become the last axis."""
     axis, length = self.axis(dimension), t.size(self, dimension)
     t.require("LessOrEqual", size, length, f"unfold makes windows of {size} elements; the axis is shorter")
-    bounded(size)
-    if isinstance(length, int):
-        bounded(length)
-        starts = t.constant(np.arange(0, length - size + 1, step), np.int64)
-    else:
-        starts = t.add("Range", 0, t.add("Sub", length, size - 1), step)
-    places = t.add("Add", t.add("Unsqueeze", starts, [1]), t.constant(np.arange(size)[None]))
-    windows = t.add("Gather", self, places, axis=axis)
+    found = windows(t, self, axis, increased(t, length, 1 - size), size, step)
     order = [*range(axis + 1), *range(axis + 2, self.rank + 1), axis + 1]
-    return t.add("Transpose", windows, perm=order)
+    return t.add("Transpose", found, perm=order)
 
 
 def to(

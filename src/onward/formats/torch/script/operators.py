@@ -159,11 +159,6 @@ def _split(string: str, separator: str | None = None, maximum: int = -1) -> list
     return string.split(separator, maximum)
 
 
-def dict_items(values: Any) -> Any:
-    """Return the pairs of a dict, or of a list of pairs."""
-    return values.items() if isinstance(values, dict) else values
-
-
 def _format(template: str, *values: Any) -> str:
     texts = map(text, values)
     return re.sub(r"\{\}", lambda found: next(texts, "{}"), template)
@@ -218,7 +213,8 @@ CONTAINERS: dict[str, Plain] = {
     "slice": lambda values, start=None, end=None, step=None: values[start:end:step],
     "add": operator.add, "mul": _repeat, "keys": list, "values": lambda values: list(values.values()),
     "items": lambda values: list(values.items()), "get": lambda values, key, *other: values.get(key, *other),
-    "dict": lambda values: {as_key(name): value for name, value in dict_items(values)},
+    "dict": lambda values: {
+        as_key(name): value for name, value in (values.items() if isinstance(values, dict) else values)},
     "__contains__": _contains, "index": _index, "join": _join,
 }  # fmt: skip
 SINGLE = {"append", "pop", "popitem", "len", "select", "_set_item", "get", "setdefault", "Delete"}
