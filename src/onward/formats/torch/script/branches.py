@@ -334,10 +334,8 @@ class _Branch(Join):
         self.repeat(joined, self.slots.values())
 
     def _add_node(self, condition: Tensor | Symbol) -> None:
-        """Add the node, if its sides have outputs or checks."""
+        """Add the node."""
         graphs = [side.graph for side in self.sides]
-        if not self.slots and not any(graph.without_unused().nodes for graph in graphs):
-            return
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
         for place, graph in enumerate(graphs):
             graph.outputs = tuple(names[place] for names in self.slots)

@@ -22,7 +22,6 @@ from ....graph.size import are_same
 from ..aten.registry import Tensor
 from .recording import Recording
 
-RESHAPES = {"Reshape", "Squeeze", "Unsqueeze"}
 Layout = Callable[[], View | None]  # None: it is not known
 
 
@@ -69,11 +68,9 @@ def _now(graph: Recording, x: Tensor) -> Layout:
 
 def moved(graph: Recording, x: Tensor, value: str) -> Layout | None:
     """Return the layout of a value that nodes moved out of a tensor, or None if it is in C order."""
-    start, before, maker = x.name, _now(graph, x), graph.maker(value)
+    start, before = x.name, _now(graph, x)
     if value == start:
         return x.layout
-    if x.layout is None and maker and maker.operation in RESHAPES and maker.inputs[0] == start:
-        return None
 
     @cache
     def layout() -> View | None:

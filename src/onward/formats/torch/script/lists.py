@@ -223,7 +223,7 @@ def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
             moved = calls.call("movedim", value.first, 0, axis)
             value = calls.call("flatten", moved, axis, axis + 1)
         parts.append(value)
-    return _copied(calls, parts[0]) if len(parts) == 1 else calls.call("cat", parts, dim)
+    return calls.call("cat", parts, dim)
 
 
 def _stack(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
