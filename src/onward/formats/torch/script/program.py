@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -335,7 +334,12 @@ def has_forward(archive: Archive, code: Code) -> bool:
 
 def _places(module: Object, paths: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[dict[str, Any], str]]:
     """Return the attributes that hold each one with a path, and its name among them."""
-    return {
-        name: (reduce(lambda owner, part: owner.attributes[part], path[:-1], module).attributes, path[-1])
-        for name, path in paths.items()
-    }
+    places = {}
+    for name, path in paths.items():
+        owner: Any = module
+        for part in path[:-1]:
+            owner = owner.attributes[part]
+            if not isinstance(owner, Object):
+                raise ArgumentError(f"calls change {name}, which is in a {type(owner).__name__}")
+        places[name] = owner.attributes, path[-1]
+    return places
