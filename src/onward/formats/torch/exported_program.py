@@ -26,8 +26,9 @@ MAX_DEPTH = 16  # nested graphs
 # torch's numbers of dtypes; bfloat16 has no NumPy dtype, and is widened to float32
 DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
-    10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 34: "uint32", 35: "uint64",
+    10: "complex64", 11: "complex128", 12: "bool", 13: "float32", 28: "uint16", 34: "uint32", 35: "uint64",
 }  # fmt: skip
+BFLOAT16 = 13
 FLOATS = {"Infinity": np.inf, "-Infinity": -np.inf, "NaN": np.nan}  # as JSON strings
 STRIDED = 7
 
@@ -269,9 +270,8 @@ def _meta(tree: Any, where: str) -> TensorMeta:
     sizes, strides = ([_size(n, where) for n in tree[key]] for key in ("sizes", "strides"))
     if len(sizes) > MAX_AXES or len(strides) != len(sizes):
         raise FileError(f"{where} has {len(sizes)} sizes and {len(strides)} strides")
-    is_bfloat16, offset = DTYPES[number] == "bfloat16", _size(tree.get("storage_offset"), where)
-    dtype = np.dtype("float32" if is_bfloat16 else DTYPES[number])
-    return TensorMeta(dtype, tuple(sizes), tuple(strides), offset, is_bfloat16)
+    offset = _size(tree.get("storage_offset"), where)
+    return TensorMeta(np.dtype(DTYPES[number]), tuple(sizes), tuple(strides), offset, number == BFLOAT16)
 
 
 def _size(tree: Any, where: str) -> Size:

@@ -390,27 +390,21 @@ class Translator(Writer):
         if kind in ("as_tensors", "as_nested_tensors"):
             kinds: dict[type, str] = {dict: "as_tensor", list: "as_tensors"}
             return [self.argument(schema.Argument(kinds[type(each)], each)) for each in value]
+        if kind == "as_name":
+            return self._find(value)
         if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools"):
-            return [self._item(each) for each in value]
+            return [self.argument(schema.Argument("as_sym_int", each)) for each in value]
         if kind in ("as_sym_int", "as_sym_float", "as_sym_bool", "as_optional_tensor"):
-            return self._item(value)
+            return self.argument(schema.Argument(*next(iter(value.items()))))
         if kind == "as_scalar_type":
             if value not in schema.DTYPES:
                 raise ArgumentError(f"the dtype number {value} is not supported")
-            name = schema.DTYPES[value]
-            return np.dtype("float32" if name == "bfloat16" else name)
+            return np.dtype(schema.DTYPES[value])
         if kind == "as_complex":
             return complex(value["real"], value["imag"])
         if kind in ("as_none", "as_memory_format", "as_layout", "as_device"):
             return None
         return value
-
-    def _item(self, value: Any) -> Any:
-        """Return an entry of a list of tensors or symbols."""
-        kind, content = next(iter(value.items()))
-        if kind == "as_tensor":
-            return self._find(content["name"])
-        return None if kind == "as_none" else self._find(content) if kind == "as_name" else content
 
     def _find(self, name: str) -> Any:
         if name in self.missing:
