@@ -13,9 +13,7 @@ from ..inference import flattened, infer
 from ..node import AnyArray, Operand, Signature, size_of, with_size
 from ..plan.builder import Weights
 from ..plan.planner import Planner
-from ..polynomial import evaluated
 from ..size import Axes
-from ..sized import dtype_of, has_sizes
 from .streamed import MAX_PROGRAMS
 from .transformation import BlockBuilder
 
@@ -25,8 +23,7 @@ BLOCK_MEMORY = 1 << 22  # bytes of the values of one block, which caches hold
 class Output(NamedTuple):
     """An output of a call: known, joined from blocks along an axis, or the result of the last block."""
 
-    signature: Signature
-    array: AnyArray | None
+    value: Operand
     axis: int | None
 
 
@@ -42,16 +39,16 @@ class BlockPlan:
     def __init__(
         self,
         graph: Graph,
-        signatures: Mapping[str, Operand],
+        values: Mapping[str, Operand],
         axes: Mapping[str, int],
         blocks: int,
         weights: Weights,
     ) -> None:
         name, axis = next(iter(axes.items()))
-        self._length = signatures[name].shape[axis]
-        steps, inputs = Axes(is_open=True, is_strict=True).add("steps"), dict(signatures)
-        for name, axis in axes.items():
-            inputs[name] = with_size(signatures[name], axis, steps)
+        self._length = values[name].shape[axis]
+        steps = Axes(is_open=True, is_strict=True).add("steps")
+        inputs = {declared.name: values[declared.name] for declared in graph.inputs}
+        inputs |= {name: with_size(values[name], axis, steps) for name, axis in axes.items()}
         builder = BlockBuilder(graph, inputs, axes, at_end=False)
         block = builder.build().without_unused()
         end = BlockBuilder(graph, inputs, axes, at_end=True).build().without_unused()
@@ -61,28 +58,19 @@ class BlockPlan:
         self._start, self._block, self._end = (
             Planner(part, weights, max_programs=MAX_PROGRAMS) for part in (start, block, end)
         )
-        self._outputs = [self._output(builder, name) for name in graph.outputs]
-        weights.limit.check(size_of(output.signature for output in self._outputs))
+        self._outputs = [Output(values[name], builder.axis(name)) for name in graph.outputs]
+        for output, name in zip(self._outputs, graph.outputs, strict=True):
+            if builder.depends_on_length(name) and not isinstance(output.value, np.ndarray):
+                raise ArgumentError("an output depends on the length of the sequence")
+        weights.limit.check(size_of(Signature.of(output.value) for output in self._outputs))
         self._axes = [axes.get(declared.name) for declared in graph.inputs]
         steps = self._length // blocks
         self._steps = max(1, steps - steps % builder.stride)
 
-    def _output(self, builder: BlockBuilder, name: str) -> Output:
-        """Return where an output comes from, with the sizes of this call."""
-        value, axis, numbers = builder.value(name), builder.axis(name), {"steps": self._length}
-        if builder.depends_on_length(name) and not isinstance(value, np.ndarray):
-            raise ArgumentError("an output depends on the length of the sequence")
-        signature = Signature(tuple(evaluated(size, numbers) for size in value.shape), dtype_of(value))
-        if not isinstance(value, np.ndarray):
-            return Output(signature, None, axis)
-        sizes = [evaluated(size, numbers) for size in value.flat] if has_sizes(value) else value
-        return Output(signature, np.array(sizes, signature.dtype).reshape(signature.shape), axis)
-
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """Return the outputs of the graph."""
         results = [
-            np.empty(*output.signature) if output.array is None else output.array.copy()
-            for output in self._outputs
+            value.copy() if isinstance(value, np.ndarray) else np.empty(*value) for value, _ in self._outputs
         ]
         filled, carried = [0] * len(results), self._initial(inputs)
         for start in range(0, self._length, self._steps):
@@ -93,7 +81,7 @@ class BlockPlan:
             else:
                 found = self._end(*carried, *block)
             for place, (output, part) in enumerate(zip(self._outputs, found, strict=True)):
-                if output.array is not None:
+                if isinstance(output.value, np.ndarray):
                     continue
                 if output.axis is None:
                     results[place] = part
@@ -133,13 +121,13 @@ def in_blocks_of(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Block
     try:
         if graph.source is not None:  # of code that is recorded for each call
             graph = flattened(graph, signatures)
-        values = infer(graph, signatures, weights.limit).values()
+        values = infer(graph, signatures, weights.limit)
     except OnwardError:  # the plan for all blocks raises it as well, and names the node
         return None
-    needed = size_of(value for value in values if isinstance(value, Signature))
+    needed = size_of(value for value in values.values() if isinstance(value, Signature))
     for axes in _long_axes(graph, signatures):
         with contextlib.suppress(OnwardError):
-            return BlockPlan(graph, signatures, axes, -(-needed // BLOCK_MEMORY), weights)
+            return BlockPlan(graph, values, axes, -(-needed // BLOCK_MEMORY), weights)
     return None
 
 
