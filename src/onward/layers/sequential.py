@@ -326,7 +326,11 @@ class PlannedModel:
         """Build a plan for these inputs and run it; None if some steps would run in NumPy."""
         if with_state not in self._planners:
             self._planners[with_state] = None  # for layers without a graph, which raises
-            self._planners[with_state] = _planner(model, with_state)
+            copied = [layer for layer in model if not layer.state_names]
+            if sum(w.nbytes for layer in copied for w in layer.own_weights.values()) <= MAX_COPIED:
+                from .graphs import planner_of  # slow to import
+
+                self._planners[with_state] = planner_of(model, with_state)
         planner = self._planners[with_state]
         if planner is None:
             return None
@@ -341,19 +345,6 @@ class PlannedModel:
             return results
         self._planners[with_state] = None
         return None
-
-
-def _planner(model: Sequential, with_state: bool) -> Planner | None:
-    """Return the planner of a model, or None if its layers are large.
-
-    Raises ArgumentError for a layer without a graph.
-    """
-    from .graphs import planner_of  # slow to import
-
-    copied = [layer for layer in model if not layer.state_names]
-    if sum(weight.nbytes for layer in copied for weight in layer.own_weights.values()) > MAX_COPIED:
-        return None
-    return planner_of(model, with_state)
 
 
 def consecutive_layers(model: BaseModel) -> list[BaseModel]:

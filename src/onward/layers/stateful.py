@@ -164,7 +164,7 @@ class Stateful(Layer, Generic[State]):
         given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
         raise ArgumentError(f"state is {given}, but the state of this {type(self).__name__} is {takes}")
 
-    def join_state(self, h: Array, c: Array | None) -> Any:
+    def join_state(self, h: Array, c: Array | None = None) -> Any:
         """The state that a call returns."""
         return h if c is None else (h, c)
 

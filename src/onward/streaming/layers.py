@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -78,11 +79,6 @@ class StreamingModel:
         """The object that shows the states to users and writes them to files."""
         return self
 
-    def by_layer(self, states: States) -> list[tuple[Array, Array | None]]:
-        """Return h and c, or None, of each recurrent layer, as the core takes them."""
-        rest = iter(states)
-        return [(next(rest), next(rest) if len(layer.state_names) > 1 else None) for layer in self.layers]
-
     @property
     def initial(self) -> States:
         """The initial states of one row."""
@@ -111,8 +107,8 @@ class StreamingModel:
 
     def join(self, states: States, batched: bool = True) -> Any:
         """The state that a call of the model returns."""
-        pairs = self.by_layer(states if batched else tuple(array[:, 0] for array in states))
-        parts = [layer.join_state(*pair) for layer, pair in zip(self.layers, pairs, strict=True)]
+        rest = iter(states if batched else [array[:, 0] for array in states])
+        parts = [layer.join_state(*islice(rest, len(layer.state_names))) for layer in self.layers]
         return self.model.join_states(parts)
 
     def fingerprint(self) -> dict[str, str]:
