@@ -18,6 +18,7 @@ from ..graph.operations.expressions import Expression, exp, maximum, softplus, s
 from ..graph.writer import Recorder
 
 if TYPE_CHECKING:
+    from .graphs import GraphBuilder
     from .recurrence import Recurrence
     from .scans import LRU, RGLRU, GatedDeltaRule, LayerNormLSTM, MinGRU, SelectiveScan, sLSTM
 
@@ -56,31 +57,19 @@ class StepRecorder(Recorder):
 class Equations:
     """The graph of one layer while its equations are recorded."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        layer: Recurrence,
-        name: str,
-        prefix: str,
-        lengths: str,
-        states: Sequence[str],
-        records: bool,
-    ) -> None:
-        self._t, self._layer = Recorder(graph, label=(name, "")), layer
-        self._lengths, self._states = lengths, states
-        self._prefix, self._weights = prefix, layer.weights_by_name()
-        self._records, self.recorded = records, dict[str, str]()  # what a trace shows, by name
+    def __init__(self, b: GraphBuilder, layer: Recurrence, states: Sequence[str]) -> None:
+        self._b, self._layer, self._states, self._weights = b, layer, states, layer.weights_by_name()
         self.final: Sequence[str] = ()
 
     def value(self, name: str) -> Expression:
         """Return a value of the graph by its name."""
-        return Expression(self._t, name, self._layer.dtype)
+        return Expression(self._b, name, self._layer.dtype)
 
     def weight(self, name: str) -> Expression:
         """Return a weight, which is a constant of the same name behind the prefix of the layer."""
-        constants, own = self._t.graph.constants, self._prefix + name
+        constants, own = self._b.graph.constants, self._b.prefix + name
         if own not in constants:
-            self._t.graph.add_constant(self._weights[name], own)
+            self._b.graph.add_constant(self._weights[name], own)
         return self.value(own)
 
     def matrix(self, name: str) -> list[Expression | None]:
@@ -100,7 +89,7 @@ class Equations:
 
     def masked(self, y: Expression) -> Expression:
         """Return outputs (T, B, F) that are 0 past the lengths of their rows."""
-        return where(self._valid(y), y, 0) if self._lengths else y
+        return where(self._valid(y), y, 0) if self._b.lengths else y
 
     def scan(self, step: Equation, *sequences: Expression) -> list[Expression]:
         """Return the outputs (T, B, ...) of a step that runs over the slices of sequences (T, B, ...).
@@ -109,39 +98,39 @@ class Equations:
         outputs, and, by name, what a trace shows besides. All arrays but the slices are (1, B, ...).
         """
         body, dtype = Graph(), self._layer.dtype
-        inner = StepRecorder(body, f"{self._prefix}step/", self._t.label)
-        before = [inner.input(self._prefix + name, dtype) for name in self._layer.state_names]
-        slices = [inner.input(f"{self._prefix}slice_{place}", dtype) for place in range(len(sequences))]
+        inner = StepRecorder(body, f"{self._b.prefix}step/", self._b.label)
+        before = [inner.input(self._b.prefix + name, dtype) for name in self._layer.state_names]
+        slices = [inner.input(f"{self._b.prefix}slice_{place}", dtype) for place in range(len(sequences))]
         scanned = [x.name for x in sequences]
         after, outputs, shown = step(*before, *slices)
-        if self._lengths:
-            valid = inner.input(f"{self._prefix}valid", np.dtype(np.bool_))
+        if self._b.lengths:
+            valid = inner.input(f"{self._b.prefix}valid", np.dtype(np.bool_))
             scanned.append(self._valid(sequences[0]).name)
             axes = [list(range(2, len(shape) - 1)) for shape in self._layer.state_shapes(1)]
             masks = [valid.apply("Unsqueeze", own) if own else valid for own in axes]
             after = [where(mask, new, old) for mask, new, old in zip(masks, after, before, strict=True)]
-        written = [*outputs, *(shown.values() if self._records else ())]
+        written = [*outputs, *(shown.values() if self._b.recorded is not None else ())]
         written = [y.apply("Squeeze", [0]) for y in written]
         body.outputs = tuple(each.name for each in (*after, *written))
         body.inputs += map(Input, inner.captured)
         given, options = (*self._states, *scanned, *inner.captured), {"captured": len(inner.captured)}
         count = len(body.outputs)
-        results = self._t.add_all("Scan", given, count, body=body, num_scan_inputs=len(scanned), **options)
+        results = self._b.add_all("Scan", given, count, body=body, num_scan_inputs=len(scanned), **options)
         self.final, found = results[: len(after)], [self.value(name) for name in results[len(after) :]]
-        if self._records:
-            self.show(**dict(zip(shown, found[len(outputs) :], strict=True)))
+        self.show(**dict(zip(shown, found[len(outputs) :], strict=False)))
         return found[: len(outputs)]
 
     def show(self, **values: Expression) -> None:
         """Let traces show values (T, B, ...) by name."""
-        self.recorded |= {name: value.name for name, value in values.items()}
+        if self._b.recorded is not None:
+            self._b.recorded |= {name: value.name for name, value in values.items()}
 
     def _valid(self, x: Expression) -> Expression:
         """Return which steps (T, B, 1) of a sequence lie within the lengths of their rows."""
         integer = np.dtype(np.int64)
-        first, second = (Expression(self._t, self._t.cast(n, integer), integer) for n in (0, 1))
+        first, second = (Expression(self._b, self._b.cast(n, integer), integer) for n in (0, 1))
         steps = first.apply("Range", x.apply("Shape").apply("Gather", first), second)
-        rows = Expression(self._t, self._lengths, np.dtype(np.int32)).cast(integer)
+        rows = Expression(self._b, self._b.lengths, np.dtype(np.int32)).cast(integer)
         return steps.apply("Unsqueeze", [1, 2]) < rows.apply("Unsqueeze", [1])
 
 

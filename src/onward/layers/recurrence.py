@@ -78,12 +78,8 @@ class Recurrence(Quantizable, Stateful[Any]):
 
         if not self.equation:
             raise ArgumentError(f"{self!r} has no equations: derive its class from a layer that has")
-        e = equations.Equations(
-            b.graph, self, b.label[0], b.prefix, b.lengths, initial, b.recorded is not None
-        )
+        e = equations.Equations(b, self, initial)
         y = e.masked(getattr(equations, self.equation)(e, self, e.value(x))).name
-        if b.recorded is not None:
-            b.recorded |= e.recorded
         return y, *e.final
 
     def _run(self, inputs: Inputs) -> Sequence[Array]:
