@@ -47,20 +47,6 @@ def affine(weights: Mapping[str, Array], x: Array, shape: Shape) -> Array:
         return x + (weights["bias"].reshape(shape) if "bias" in weights else 0)
 
 
-def channels_of(x: Array) -> Shape:
-    """The shape in which one number per channel broadcasts against x (N, C, ...)."""
-    return (-1, *(1,) * (x.ndim - 2))
-
-
-def channel_factors(weight: Array | None, variance: Array, eps: float) -> Array:
-    """Return weight / sqrt(variance + eps) for each channel, computed in float64 and rounded once.
-
-    y = (x - mean) factors + bias needs no division, and x - mean is exact where x is close to the mean.
-    """
-    factors = 1 / np.sqrt(variance.astype(np.float64) + eps)
-    return (factors if weight is None else weight * factors).astype(variance.dtype)
-
-
 class BatchNorm(Normalization):
     """The base class of BatchNorm1d and BatchNorm2d."""
 
@@ -102,9 +88,12 @@ class BatchNorm(Normalization):
                 f"x has shape {x.shape}, but this {type(self).__name__} takes {takes} with "
                 f"C={self.num_features}"
             )
-        weights, shape = self._weights, channels_of(x)  # read once: another thread may replace them
+        weights = self._weights  # read once: another thread may replace them
+        shape = (-1, *(1,) * (x.ndim - 2))
+        # (x - mean) factors + bias needs no division, and x - mean is exact where x is close to the mean
         with np.errstate(all="ignore"), _core.Flushing():
-            factors = channel_factors(weights.get("weight"), weights["running_var"], self.eps)
+            factors = 1 / np.sqrt(weights["running_var"].astype(np.float64) + self.eps)  # rounded once
+            factors = (weights.get("weight", 1) * factors).astype(self.dtype)
             x = x - weights["running_mean"].reshape(shape)
         return affine({**weights, "weight": factors}, x, shape)
 
