@@ -1,5 +1,6 @@
 """`GraphStream`: a sequence that runs through a whole model, continued from call to call."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -10,12 +11,12 @@ from numpy.typing import ArrayLike
 import onward._core as _core
 
 from ..core import arrays
-from ..core.calls import Change
-from ..errors import ArgumentError, ShapeError
+from ..core.calls import CallLock, Change
+from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph.declared import Input, as_declared
 from ..graph.node import AnyArray
-from ..graph.over_time.streamed import Layout, Streamed, TimeAndBatch
-from .state import Continuing, check_out
+from ..graph.over_time.streamed import Streamed, TimeAndBatch
+from .state import read_state, write_state
 
 Carried = tuple[AnyArray, ...]
 
@@ -42,7 +43,7 @@ class _BlockAxes(NamedTuple):
             ) from error
 
 
-class GraphStream(Continuing, _core.Session):
+class GraphStream(_core.Session):
     """A sequence that runs through a whole model, continued from call to call: y = stream(x).
 
     The carries are what one call passes to the next: states, the last steps of convolutions, running sums. A
@@ -56,18 +57,17 @@ class GraphStream(Continuing, _core.Session):
     """
 
     def __init__(self, streamed: Streamed, batch: int | None = None) -> None:
-        self._layouts = self._layouts_of(streamed, batch)  # by the number of axes of a block
+        self._layouts = _layouts_of(streamed, batch)  # by the number of axes of a block
         known = [self._layouts.get(axes) for axes in range(max(self._layouts, default=-1) + 1)]
         indices = [layout and (layout.added, layout.dropped) for layout in known]
-        Continuing.__init__(self, streamed, batch)
+        self._model, self._format, self._lock = streamed, streamed.format, CallLock()
+        self.batch = batch  # the number of sequences; None: one without a batch axis
         times = [(layout.axes.time or 0, layout.rate) for layout in streamed.sequences]
+        pairs = zip(streamed.inputs, streamed.sequences, strict=False)
+        self._declared = [x.with_axes(*layout.at("", batch or 1)) for x, layout in pairs]  # of sequences
         count = len(streamed.outputs)
-        _core.Session.__init__(self, streamed.planner.ready, self._lock, count, indices, times)
+        super().__init__(streamed.planner.ready, self._lock, count, indices, times)
         self._carries = self._format.zeros(batch or 1)
-
-    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:
-        """Return the layouts of a block with fewer axes than the input, by their number, if any may lack."""
-        return {}
 
     if TYPE_CHECKING:  # type: ignore, because the stub of the core's method has no NumPy types
 
@@ -78,6 +78,8 @@ class GraphStream(Continuing, _core.Session):
 
     def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
         """Run a block that the core does not take as it is."""
+        if len(args) == 2 and len(self._declared) == 1:  # y = stream(x, out), as for layers in the core
+            args, inputs = args[:1], {"out": args[1], **inputs}
         out, named = inputs.get("out"), {name: x for name, x in inputs.items() if name != "out"}
 
         def compute() -> Change[Any]:
@@ -111,7 +113,7 @@ class GraphStream(Continuing, _core.Session):
             what = "an array" if n == 1 else f"a tuple of {n} arrays"
             raise ArgumentError(f"out is {type(out).__name__}, but must be {what}")
         for target, y in zip(targets, outputs, strict=True):
-            check_out(target, (), y.shape, y.dtype)
+            _check_out(target, y)
         arrays.check_separate(targets, inputs)
         for target, y in zip(targets, outputs, strict=True):
             target[...] = y
@@ -120,8 +122,7 @@ class GraphStream(Continuing, _core.Session):
     @property
     def streamed(self) -> Streamed:
         """The graph over one block, which the stream runs."""
-        streamed: Streamed = self._model
-        return streamed
+        return self._model
 
     def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
@@ -135,6 +136,45 @@ class GraphStream(Continuing, _core.Session):
         """The number of steps after step k * stride of the input that step k of the output needs."""
         return self.streamed.latency
 
+    @property
+    def state(self) -> Any:
+        """A copy of the state, in the form that a call of the model returns; assign to set the state."""
+        return self._format.join(self._states(), self.batch is not None)
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._replace(self._format.check_state(state, self.batch or 1, self.batch is not None))
+
+    def reset(self) -> None:
+        """Set the state to that at the start of a sequence."""
+        self._replace(self._format.zeros(self.batch or 1))
+
+    def copy(self) -> Self:
+        """Return a new stream with a copy of the state."""
+        branch = type(self)(self._model, self.batch)
+        with self._lock.reading():
+            branch._set_state(self._states())
+            branch._is_open, branch._axes = self._is_open, self._axes
+        return branch
+
+    def __copy__(self, memo: Any = None) -> Self:
+        return self.copy()
+
+    __deepcopy__ = __copy__
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a safetensors file. Raises FileError."""
+        write_state(path, "stream", self._format, self._format.tensors(self._states()))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Replace the state with one that a stream of the same model saved.
+
+        Raises FileError, and leaves the state unchanged, if the file is damaged or has another type, version,
+        model or batch size.
+        """
+        restored, rows = self._format.restored, self.batch or 1
+        self._replace(read_state(path, "stream", self._format, lambda tensors: restored(tensors, rows)))
+
     def _states(self) -> Carried:
         with self._lock.reading():
             return tuple(array.copy() for array in self._carries)
@@ -142,9 +182,9 @@ class GraphStream(Continuing, _core.Session):
     def _set_state(self, states: Carried) -> None:
         self._carries, self._is_open = tuple(np.array(array, order="C") for array in states), True
 
-    def _copy_into(self, branch: Self) -> None:
-        super()._copy_into(branch)
-        branch._is_open, branch._axes = self._is_open, self._axes
+    def _replace(self, states: Carried) -> None:
+        with self._lock:
+            self._set_state(states)
 
 
 class SequenceStream(GraphStream):
@@ -166,24 +206,6 @@ class SequenceStream(GraphStream):
     >>> bool((np.stack(y) == lstm(x)[0]).all())
     True
     """
-
-    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:
-        self.batch = batch  # the number of sequences; None: one without a batch axis
-        self._declared = [x.with_axes(*layout.at("", batch or 1)) for x, layout in self._ports(streamed)]
-        first, *_ = streamed.sequences
-        rank, has_rows = len(first.shape), first.axes.batch is not None
-        # whole blocks, and those that lack the batch axis, the time axis, or both
-        can_lack_rows = batch is None and has_rows
-        layouts = {rank: self._layout_of(streamed, False, False)}
-        if can_lack_rows:
-            layouts[rank - 1] = self._layout_of(streamed, True, False)
-        if all(layout.rate == 1 for layout in streamed.sequences):
-            layouts[rank - 1 - can_lack_rows] = self._layout_of(streamed, can_lack_rows, True)
-        return layouts
-
-    @staticmethod
-    def _ports(streamed: Streamed) -> list[tuple[Input, Layout]]:
-        return list(zip(streamed.inputs, streamed.sequences, strict=True))
 
     def finish(self) -> Any:
         """End the sequence and return the remaining steps, as a block.
@@ -235,27 +257,10 @@ class SequenceStream(GraphStream):
         self._model.check_steps(blocks)
         return blocks, layout
 
-    def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
-        if len(args) == 2 and len(self._declared) == 1:  # y = stream(x, out), as for layers in the core
-            args, inputs = args[:1], {"out": args[1], **inputs}
-        return super()._converted(args, inputs)
-
-    @staticmethod
-    def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _BlockAxes:
-        """Return the layout of blocks that lack the batch axis, the time axis, or both."""
-
-        def lacking(axes: TimeAndBatch, lacks_time: bool) -> tuple[int, ...]:
-            found = [axes.batch] * lacks_rows + [axes.time] * lacks_time
-            return tuple(sorted(axis for axis in found if axis is not None))
-
-        added = [lacking(layout.axes, lacks_time) for layout in streamed.sequences]
-        dropped = [lacking(axes, lacks_time and streamed.every_step) for axes in streamed.outputs]
-        return _BlockAxes(added, dropped, lacks_rows)
-
     def _wrong_shape(self, i: int, x: AnyArray) -> ShapeError:
         (_, (time, rows), _, rate), declared = self._model.sequences[i], self._declared[i]
         names = [str(size) for size in declared.axes or ()]
-        names[time] = "T" if rate == 1 else f"{rate} T"
+        names[time or 0] = "T" if rate == 1 else f"{rate} T"
         step, block = (
             [name for axis, name in enumerate(names) if axis not in without]
             for without in (
@@ -267,6 +272,44 @@ class SequenceStream(GraphStream):
         if all(layout.rate == 1 for layout in self._model.sequences):
             expected = f"one step {_written(step)} or {expected}"
         return ShapeError(f"{self._model.names[i]} has shape {x.shape}, but must be {expected}")
+
+
+def _layouts_of(streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:
+    """Return how the blocks of sequences run, by their numbers of axes.
+
+    They may lack the time axis and, if `batch` is None, the batch axis.
+    """
+    if not streamed.sequences:
+        return {}
+    first, *_ = streamed.sequences
+    rank, rows = len(first.shape), batch is None and first.axes.batch is not None
+    lacking = [(False, False), (rows, False)]
+    if all(layout.rate == 1 for layout in streamed.sequences):
+        lacking.append((rows, True))
+    return {rank - sum(each): _layout_of(streamed, *each) for each in lacking}
+
+
+def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _BlockAxes:
+    """Return the layout of blocks that lack the batch axis, the time axis, or both."""
+
+    def lacking(axes: TimeAndBatch, lacks_time: bool) -> tuple[int, ...]:
+        found = [axes.batch] * lacks_rows + [axes.time] * lacks_time
+        return tuple(sorted(axis for axis in found if axis is not None))
+
+    added = [lacking(layout.axes, lacks_time) for layout in streamed.sequences]
+    dropped = [lacking(axes, lacks_time and streamed.every_step) for axes in streamed.outputs]
+    return _BlockAxes(added, dropped, lacks_rows)
+
+
+def _check_out(out: Any, y: AnyArray) -> None:
+    """Raise ShapeError, DtypeError or ArgumentError unless an output can be written into `out`."""
+    if not isinstance(out, np.ndarray) or out.dtype != y.dtype:
+        actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+        raise DtypeError(f"out is {actual}, but must be an array of {y.dtype}")
+    if out.shape != y.shape:
+        raise ShapeError(f"out has shape {out.shape}, but y has shape {y.shape}")
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only: pass an array that can be written to")
 
 
 def _written(sizes: Sequence[str]) -> str:
