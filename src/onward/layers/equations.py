@@ -121,9 +121,9 @@ class Equations:
         return found[: len(outputs)]
 
     def show(self, **values: Expression) -> None:
-        """Let traces show values (T, B, ...) by name."""
+        """Let traces show values (T, B, F) by name."""
         if self._b.recorded is not None:
-            self._b.recorded |= {name: value.name for name, value in values.items()}
+            self._b.recorded |= {name: self.masked(value).name for name, value in values.items()}
 
     def _valid(self, x: Expression) -> Expression:
         """Return which steps (T, B, 1) of a sequence lie within the lengths of their rows."""

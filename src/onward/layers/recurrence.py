@@ -153,8 +153,4 @@ class Recurrence(Quantizable, Stateful[Any]):
         results = Planner(simplify(graph))(*self._given(inputs))
         count = 1 + len(self.state_names)
         recorded = dict(zip(names, results[count:], strict=True))
-        if inputs.lengths is not None:  # 0 past the length of a row
-            for name, array in recorded.items():
-                valid = np.arange(len(array))[:, None] < inputs.lengths
-                recorded[name] = np.where(valid.reshape(*valid.shape, *[1] * (array.ndim - 2)), array, 0)
         return *self.outputs(inputs, *results[:count]), inputs, {"l0": recorded}

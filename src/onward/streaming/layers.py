@@ -68,7 +68,6 @@ class StreamingModel:
         assert self.model.step_shape is not None  # a recurrent layer has one
         self.step_shape = self.model.step_shape
         self.batch_first = self.model.batch_first
-        self._weights = dict(self.model.weights_by_name())
         self.names = [f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.state_names]
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
@@ -116,7 +115,7 @@ class StreamingModel:
         import hashlib  # deferred: hashlib loads OpenSSL, which takes as much memory as all of Onward
 
         weights = hashlib.sha256()
-        for name, weight in self._weights.items():
+        for name, weight in self.model.weights_by_name().items():
             weights.update(name.encode())
             weights.update(weight.tobytes())
         layers = json.dumps(self.model.description(), sort_keys=True).encode()
