@@ -216,13 +216,12 @@ class Size:
     same axes are the same object.
     """
 
-    __slots__ = ("_hint", "_is_positive", "axes", "results", "terms")
+    __slots__ = ("_hint", "axes", "results", "terms")
 
     def __init__(self, axes: Axes, terms: Terms) -> None:
         self.axes, self.terms = axes, terms
         self.results: dict[Any, Any] = {}
         self._hint: int | None = None
-        self._is_positive: bool | None = None
 
     @property
     def hint(self) -> int:
@@ -252,11 +251,7 @@ class Size:
     @remembered
     def __add__(self, other: Any) -> Any:
         x = self._other(other)
-        if x is None:
-            return NotImplemented
-        if len(x.terms) == 1 and not x.terms[0][0] and self.terms and self.terms[0][0]:
-            return self.axes.of(x.terms + self.terms)  # a constant is the first term
-        return self.axes.size(self.terms + x.terms)
+        return NotImplemented if x is None else self.axes.size(self.terms + x.terms)
 
     @remembered
     def __mul__(self, other: Any) -> Any:
@@ -362,9 +357,7 @@ class Size:
     @property
     def is_positive(self) -> bool:
         """Whether it is above 0 for all sizes of the axes."""
-        if self._is_positive is None:
-            self._is_positive = (self.axes.low(self.terms) or 0) > 0
-        return self._is_positive
+        return (self.axes.low(self.terms) or 0) > 0
 
     def __eq__(self, other: Any) -> Any:
         if type(other) is int and other == 0 and self.is_positive:
