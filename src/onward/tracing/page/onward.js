@@ -576,11 +576,11 @@ export class Model {
     if (!shape.every(Number.isInteger))
       throw new ShapeError(`x has ${data.length} numbers, but this model takes ${features[0]} per step`);
     if (!integers) data = floats(data);
-    if (features.length && last(shape) !== features[0])
-      throw new ShapeError(`x has shape ${shown(shape)}, but this model takes (T, ${features[0]}), or (T, B, ${features[0]}) in batches`);
     const axes = shape.length - features.length, extra = hasTime ? 0 : 1 - axes;
-    if (hasTime && axes !== 1 && axes !== 2)
-      throw new ShapeError(`x has shape ${shown(shape)}, but this model takes ${shown(["T", ...features])}, or ${shown(["T", "B", ...features])} in batches`);
+    if ((features.length && last(shape) !== features[0]) || axes < Number(hasTime) || axes > 2) {
+      const step = hasTime ? "" : `${features.length ? shown(features) : "a number"}, `, [block, batches] = [["T"], ["T", "B"]].map((sizes) => shown([...sizes, ...features]));
+      throw new ShapeError(`x has shape ${shown(shape)}, but this ${hasTime ? "model" : "stream"} takes ${step}${block}, or ${batches} in batches`);
+    }
     const batched = axes === 2, swapped = batched && this.batchFirst;
     let steps = new Tensor(data, batched ? shape : [extra > 0 || !axes ? 1 : shape[0], 1, ...features]);
     if (swapped) steps = swap(steps);
@@ -595,8 +595,9 @@ export class Model {
   forward(x, { state, lengths } = {}, visit = null) {
     const after = [], [T, B] = x.shape, count = this.recurrent.length;
     if (state && state.length !== count) throw new ShapeError(`state has ${state.length} entries; expected ${count}, one for each recurrent layer`);
-    if (lengths && !(lengths.length === B && Array.from(lengths, Number).every((n) => Number.isInteger(n) && n >= 0 && n <= T)))
-      throw new ShapeError(`lengths=${shown([...lengths])}; expected ${B} integers from 0 to ${T}`);
+    const isList = Array.isArray(lengths) || ArrayBuffer.isView(lengths), isCount = (n) => ["number", "bigint"].includes(typeof n) && Number.isInteger(Number(n)) && n >= 0 && n <= T;
+    if (lengths != null && !(isList && lengths.length === B && [...lengths].every(isCount)))
+      throw new ShapeError(`lengths=${isList ? shown([...lengths]) : lengths}; expected ${B} integers from 0 to ${T}`);
     let y = x;
     for (const layer of this.layers) {
       if (layer instanceof Recurrent) {
