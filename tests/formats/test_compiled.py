@@ -1,6 +1,7 @@
 """Compiled models in Python: errors and damaged files; tests/test_c_library.py compares the bits."""
 
 import hashlib
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 from support import ROOT, hostile
 from support.compiled_files import CHECKED, changed, models, run, with_checksum
 from support.examples import detector_of_voices
+from support.random_sequentials import sequential
 from support.randomized import random_cases
+from support.skips import counted_cases
 
 import onward
 from onward import _core
@@ -132,6 +135,20 @@ def test_a_quantized_embedding_compiles(precision: str, tmp_path: Path) -> None:
     compiled, y = onward.load(tmp_path / "net.onward"), net(x)
     np.testing.assert_array_equal(compiled(x), y)
     np.testing.assert_array_equal(compiled.stream()(x), y)
+
+
+def test_random_sequentials_take_calls_without_steps_or_rows(tmp_path: Path) -> None:
+    """Scans of many steps are loops, which have nothing to do for no rows; `Last` of no steps is zeros."""
+    for case in counted_cases(7, first=38, most=0.75):
+        with case:
+            net, features = sequential(rng := np.random.default_rng(case.seed))
+            with case.skipping(ArgumentError, match="NumPy"):  # float64
+                net.compile(tmp_path / "x.onward")
+            opened = onward.load(tmp_path / "x.onward")
+            for sizes in itertools.product((0, 1, 17, 40), repeat=2):
+                x = rng.standard_normal((*sizes, features)).astype(np.float32)
+                y = net(x)
+                np.testing.assert_array_equal(opened(x), y[0] if isinstance(y, tuple) else y, str(sizes))
 
 
 def test_the_wide_table_of_an_embedding_takes_the_name_of_no_other_constant(tmp_path: Path) -> None:

@@ -89,10 +89,7 @@ class Last(Layer):
         return dx, {}
 
     def add_nodes(self, b: GraphBuilder, x: str) -> str:
-        if not b.lengths:
-            return b.add("Gather", x, b.constant(np.int64(-1)), axis=int(b.batch_first))
-        rows = x if b.batch_first else b.add("Transpose", x, perm=[1, 0, 2])
-        return b.add("LastStep", rows, b.lengths)
+        return b.add("LastStep", x, b.lengths, axis=int(b.batch_first))
 
 
 class Sequential(Layer):

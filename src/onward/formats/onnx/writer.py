@@ -291,6 +291,17 @@ def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> 
     return True
 
 
+def _last_step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """The last step of all rows, or of each row by its length, as a function of y (B, T, ...)."""
+    axis = node.attributes.get("axis", 1)
+    if not any(inputs[1:]):
+        writer.node("Gather", [inputs[0], -1], *outputs, name=node.name, axis=axis)
+        return True
+    rows = inputs[0] if axis else writer.node("Transpose", inputs[:1], perm=[1, 0, 2])
+    writer.call(FUNCTIONS[node.operation], [rows, inputs[1]], *outputs, name=node.name)
+    return True
+
+
 def _top(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     """Name both outputs of TopK, which ONNX does not let a node omit; the writer adds the node."""
     outputs[:] = [output or writer.new_name("unused") for output in outputs]
@@ -347,6 +358,7 @@ def _check(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) ->
 SPECIAL: dict[str, Special] = {
     "Check": _check,
     **dict.fromkeys(FUNCTIONS, _function),
+    "LastStep": _last_step,
     "MatMul": _product,
     "ConvInteger": _conv_integer,
     "Mod": _mod,

@@ -17,7 +17,7 @@ from ..declared import Input
 from ..graph import Graph
 from ..inference import infer
 from ..node import AnyArray, Expansion, Node, Operand, Signature, held_by
-from ..sized import dtype_of, has_sizes
+from ..sized import dtype_of, has_sizes, integers
 from .registry import EVERY_INPUT, operation
 
 MAX_UNROLLED = 16  # iterations
@@ -255,11 +255,18 @@ def _without_iterations(node: Node, inputs: Sequence[Operand | None]) -> Expansi
     found, states = _inferred(node, inputs), loop_inputs(node.inputs[2:], node.captured)[0]
     if found is None:
         return None
-    names = [*states, *(f"{_identity(node)}/empty {place}" for place in range(len(found) - len(states)))]
-    pairs = zip(names, node.outputs, strict=False)
+    pairs = zip(states, node.outputs, strict=False)
     nodes = [Node("Identity", (value,), (output,), {}, node.name) for value, output in pairs if output]
-    empty = zip(names[len(states) :], found[len(states) :], strict=True)
-    return Expansion(nodes, {name: np.zeros(y.shape, y.dtype) for name, y in empty})
+    constants = dict[str, AnyArray]()
+    for y, output in zip(found[len(states) :], node.outputs[len(states) :], strict=False):
+        nodes += _zeros(output, y.shape, y.dtype, constants) if output else []
+    return Expansion(nodes, constants)
+
+
+def _zeros(name: str, shape: Sequence[Any], dtype: Any, constants: dict[str, AnyArray]) -> list[Node]:
+    """Return what makes an array of zeros, and add its sizes, which may be symbolic, to the constants."""
+    constants[sizes := f"{name}/sizes"] = integers(shape)
+    return [Node("ConstantOfShape", (sizes,), (name,), {"value": np.zeros(1, dtype)}, name)]
 
 
 @loop.inferring
@@ -307,16 +314,17 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     if any(other != counts[0] for other in counts[1:]):
         raise ArgumentError(f"the scanned inputs have {', '.join(map(str, counts))} slices")
     sizes, axis, count = (f"{_identity(node)}/{name}" for name in ("sizes", "axis", "count"))
-    constants, values = {axis: np.array(axes[0])}, list(node.inputs)
+    constants, values, nodes = {axis: np.array(axes[0])}, list(node.inputs), list[Node]()
     if not counts[0]:  # a slice of zeros, which tells the shapes of the outputs
         for place, (shape, x_axis) in enumerate(zip(shapes, axes, strict=True), start=len(states)):
             values[place] = f"{_identity(node)}/slice {place}"
             one = [1 if other == x_axis % len(shape) else size for other, size in enumerate(shape)]
-            constants[values[place]] = np.zeros(one, inputs[place].dtype)  # type: ignore[union-attr]  # it has a shape
+            dtype = inputs[place].dtype  # type: ignore[union-attr]  # it has a shape
+            nodes += _zeros(values[place], one, dtype, constants)
     options = {key: attributes[key] for key in SCAN_OUTPUTS if key in attributes}
     options["body"] = _loop_body(attributes["body"], len(states), tuple(axes), tuple(backwards))
     options["captured"] = scans + node.captured
-    nodes = [
+    nodes += [
         Node("Shape", (scanned[0],), (sizes,), {}, node.name),
         Node("Gather", (sizes, axis), (count,), {}, node.name),
         Node("Loop", (count, "", *values), node.outputs, options, node.name, node.source or "Scan"),
@@ -327,12 +335,13 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
 @scan.inferring
 def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
     """Infer the outputs of the loop that a scan is."""
-    expansion = scan.expand and scan.expand(node, inputs)
+    named = node.with_outputs(*(name or f"{_identity(node)}/{n}" for n, name in enumerate(node.outputs)))
+    expansion = scan.expand and scan.expand(named, inputs)
     if not expansion:
         return None
     given = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
     found = infer(Graph(nodes=expansion.nodes, constants=expansion.constants), given)
-    return [found[name] for name in node.outputs] if found.keys() >= set(node.outputs) else None
+    return [found[name] for name in named.outputs] if found.keys() >= set(named.outputs) else None
 
 
 _loop_bodies: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # of the bodies of scans

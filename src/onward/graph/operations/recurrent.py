@@ -178,16 +178,45 @@ steps.steps(DTYPES)(lambda b, x: b.scalar(x.shape[0], "int32").broadcast(x.shape
 
 @operation(
     "LastStep",
-    signature=lambda y, lengths: Signature((y.shape[0], *y.shape[2:]), arrays.working_dtype(y)),
-    combines=lambda node, inputs: [[1], ()],
+    signature=lambda y, lengths=None, *, axis=1: Signature(
+        (*y.shape[:axis], *y.shape[axis + 1 :]), arrays.working_dtype(y)
+    ),
+    combines=lambda node, inputs: [[node.attributes.get("axis", 1)], ()],
 )
-def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
-    """Return the last valid step of each row of y (B, T, ...), as onward.Last does."""
+def last_step(y: AnyArray, lengths: AnyArray | None = None, *, axis: int = 1) -> AnyArray:
+    """Return the last valid step of each row of y (B, T, ...), as onward.Last does; `axis` is that of T."""
+    y = y.swapaxes(axis, 1)
     last = np.zeros((len(y), *y.shape[2:]), arrays.working_dtype(y))
-    valid = arrays.as_lengths(lengths, y.shape[:1], y.shape[1])
+    valid = (
+        np.full(len(y), y.shape[1])
+        if lengths is None
+        else arrays.as_lengths(lengths, y.shape[:1], y.shape[1])
+    )
     rows = np.flatnonzero(valid)
     last[rows] = y[rows, valid[rows] - 1]
     return last
+
+
+@last_step.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Without lengths, the last step is a view of y; zeros are that if there is none."""
+    (y, *lengths), axis = inputs, node.attributes.get("axis", 1)
+    if y is None or any(lengths) or name_of(y.dtype) != name_of(arrays.working_dtype(y)):
+        return None
+    if y.shape[axis] == 0:
+        return [b.scalar(0, name_of(y.dtype)).broadcast(*shapes[0])]
+    steps, count = typed_view(b, y), y.shape[axis]
+    if steps is None:
+        return None
+    others = [other for other in range(len(y.shape)) if other != axis]
+    return [
+        steps.permuted(axis, *others)
+        .sliced(0, count - 1, count)
+        .with_axes(shapes[0], [steps.strides[k] for k in others])
+    ]
+
+
+last_step.lowers_empty = True
 
 
 @composed("FinalState", combines=lambda node, inputs: [(0, 2), (0, 1, 2), ()])
@@ -352,9 +381,9 @@ def keep_states(time: Any, node: Node, carried: Sequence[str], finals: Sequence[
 @along_time
 def _(time: Any, node: Node, axis: int) -> None:
     """Carry the last step so far."""
-    y, lengths = node.inputs
+    y, lengths = (*node.inputs, "")[:2]
     time.check_all_steps(node, lengths, y)
-    time.summarize(node, time.latest(node, y), [1])
+    time.summarize(node, time.latest(node, y), [axis])
 
 
 @final_state.over_time

@@ -180,6 +180,8 @@ class Compiler:
             if operation.write is not None and self._write(node, operation.write, inputs):
                 return True
             if operation.expand is not None:
+                if bodies(node) and _has_empty(*inputs) and self._skip(node, arrays):
+                    return True
                 if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
                     return True
                 if self._inline(node, operation.expand, arrays):
@@ -231,6 +233,14 @@ class Compiler:
     def _is_alone(self, inputs: Sequence[Value | None], before: int) -> bool:
         """Whether nothing else reads the memory of outputs: that of an input may have other readers."""
         return len(self._builder.steps) > before or all([x is None or x.known or x.used_once for x in inputs])
+
+    def _skip(self, node: Node, arrays: list[Operand | None]) -> bool:
+        """Define the outputs of a node whose bodies have no effects if all are empty; else return False."""
+        found = evaluate(node, arrays) if _without_effects(node) else None
+        if found is None or any([0 not in y.shape for y in found]):
+            return False
+        self._define(node, [Value.at(y if type(y) is Signature else Signature.of(y), None) for y in found])
+        return True
 
     def _count(self, work: Any) -> None:
         """Count the work of a node, an integer or a size, and check that so much is allowed."""
@@ -404,6 +414,13 @@ class Compiler:
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
     """Return the signatures of the outputs that have a name."""
     return [signature for signature, output in zip(signatures, node.outputs, strict=False) if output]
+
+
+def _without_effects(node: Node) -> bool:
+    """Whether a node, or one in its bodies, raises no error for its values, and draws no random numbers."""
+    operation, inner = OPERATIONS[node.operation], [each for body in bodies(node) for each in body.nodes]
+    is_pure = operation.is_pure and not operation.checks_indices
+    return (bool(inner) or is_pure) and all(map(_without_effects, inner))
 
 
 def _has_empty(*values: Value | Signature | None) -> bool:
