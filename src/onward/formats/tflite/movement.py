@@ -9,7 +9,7 @@ import numpy as np
 
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import where
-from .registry import ANY, INT32, INT64, Call, Value, operator
+from .registry import ANY, FLOATS, INT32, INT64, Call, Value, operator
 from .schema import TYPES
 
 LAST = np.iinfo(np.int64).max
@@ -148,6 +148,22 @@ def gather(call: Call, x: Value, indices: Value) -> Any:
         raise call.refuse(f"a gather along axis {axis} with {batch} batch axes")
     places = vector(indices).apply("Unsqueeze", [-1])
     return x.apply("GatherND", places, batch_dims=batch)
+
+
+SEGMENTS = {"SUM": ("add", 0), "PROD": ("mul", 1), "MAX": ("max", "min"), "MIN": ("min", "max")}
+
+
+@operator(FLOATS, " ".join(f"UNSORTED_SEGMENT_{name}" for name in SEGMENTS))
+def reduce_segments(call: Call, x: Value, segments: Value, count: Value) -> Any:
+    """Reduce the elements of each segment; those of negative segments go to a row that is cut off."""
+    reduction, start = SEGMENTS[call.operator.kind.rpartition("_")[2]]
+    limits = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
+    first = x.number(getattr(limits, start) if isinstance(start, str) else start, x.dtype)
+    rest = x.apply("Shape", dtype=INT64).apply("Slice", [len(call.shape(1))], [LAST])
+    rows = (vector(count) + 1).reshaped(1).apply("Concat", rest, axis=0)
+    places = (vector(segments).apply("Max", -1) + 1).apply("Unsqueeze", [-1])
+    found = first.apply("Expand", rows).apply("ScatterND", places, x, reduction=reduction)
+    return found.apply("Slice", [1], [LAST], [0])
 
 
 @operator(ANY, "DYNAMIC_UPDATE_SLICE")
