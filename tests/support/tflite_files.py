@@ -257,13 +257,14 @@ class RandomCases:
         return Case(name, [x, places], y, options("Reducer", keepDims=keeps), 2)
 
     def segments(self) -> Case:
-        """A reduction of the elements of each segment; some segments are empty, and a negative one is none."""
+        """A reduction of the elements of each segment; some have none, and a negative one is cut off."""
         shape, depth, count = [self.size(1, 5) for _ in range(3)], self.size(1, 4), self.size(1, 6)
         numbers = self.rng.integers(-2, count, shape[:depth]).astype(np.int32)
         given = Tensor(shape[:depth], "INT32", numbers), Tensor([], "INT32", np.int32(count))
         x = Tensor(shape, str(self.rng.choice(["FLOAT32", "INT32"])))
         name = str(self.rng.choice(["PROD", "MAX", "SUM", "MIN"]))
-        return Case(f"UNSORTED_SEGMENT_{name}", [x, *given], x._replace(shape=[count, *shape[depth:]]), None, 1)
+        y = x._replace(shape=[count, *shape[depth:]])
+        return Case(f"UNSORTED_SEGMENT_{name}", [x, *given], y, None, 1)
 
     def slicing(self) -> Case:
         """A slice of ranges, with masks, single places, new axes and an ellipsis, which is not empty."""
