@@ -141,8 +141,7 @@ class Body:
         if 0 in shape:
             return
         declared, elements = [], []
-        steps = [_steps(view, shape) for view in views]
-        axes = merged(shape, steps, in_order)
+        sizes, indices = nest(shape, *(steps_of(view, len(shape)) for view in views), in_order=in_order)
         for place, view in enumerate(views):
             is_written = place >= len(views) - written
             number = None if is_written else self.number(view)
@@ -152,30 +151,32 @@ class Body:
             name = "y" if place == len(views) - 1 else "abcdefgh"[place]
             constant = "" if is_written else "const "
             declared.append(f"{constant}{TYPES[view.dtype]} *const {name} = {self.at(view)};")
-            index = indexed([axis[1][place] for axis in axes])
-            elements.append(f"{name}[{index}]")
-        self.add(*declared, *nested([axis[0] for axis in axes], statement(*elements)))
+            elements.append(f"{name}[{indices[place]}]")
+        self.add(*declared, *nested(sizes, statement(*elements)))
 
     def add(self, *lines: str) -> None:
         """Add lines to the block of the present step."""
         self.lines += [f"        {line}" for line in lines]
 
 
-def _steps(view: View, shape: Sequence[int]) -> list[int]:
-    """The strides of a view that is broadcast to a shape."""
-    missing = len(shape) - len(view.shape)
-    pairs = zip(view.shape, view.strides, strict=True)
-    return [0] * missing + [0 if size == 1 else int(stride) for size, stride in pairs]
+def steps_of(view: View, axes: int, last: int | None = None) -> list[int]:
+    """Return the strides of a view, up to its last axes, that is broadcast to so many axes."""
+    strides = [
+        0 if size == 1 else int(stride)
+        for size, stride in zip(view.shape[:last], view.strides[:last], strict=True)
+    ]
+    return [0] * (axes - len(strides)) + strides
 
 
-def merged(
-    shape: Sequence[int], steps: Sequence[Sequence[int]], in_order: bool = True
-) -> list[tuple[int, list[int]]]:
-    """Return the fewest axes, each its size and its step in each view.
+def nest(
+    shape: Sequence[Any], *steps: Sequence[Any], first: int = 0, in_order: bool = True
+) -> tuple[list[int], list[str]]:
+    """Return the sizes of the fewest loops over some axes, and in these loops the index in each view.
 
-    Unless `in_order`, they have the memory order of the last view.
+    `steps` has the steps of each view along the axes. Unless `in_order`, the loops have the memory order of
+    the last view. The variables are those from `first` on.
     """
-    axes = [(size, [each[axis] for each in steps]) for axis, size in enumerate(shape) if size != 1]
+    axes = [(int(size), [int(each[axis]) for each in steps]) for axis, size in enumerate(shape) if size != 1]
     if not in_order:
         axes.sort(key=lambda axis: -abs(axis[1][-1]))
     found: list[tuple[int, list[int]]] = []
@@ -184,7 +185,8 @@ def merged(
             found[-1] = found[-1][0] * size, own
         else:
             found.append((size, own))
-    return found
+    indices = [indexed([own[place] for _, own in found], first) for place in range(len(steps))]
+    return [size for size, _ in found], indices
 
 
 def set_state(c: Body, name: str, state: View, initial: View | None) -> list[str]:

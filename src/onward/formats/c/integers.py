@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError
 from ...graph.plan.view import View
 from ...graph.plan.words import RecordedWeights
-from .code import Body, indexed, merged, nested, plus
+from .code import INDICES, Body, nest, nested, plus
 from .library import TYPES, literal
 from .places import offsets_of, pieces_of, row_steps, sizes_of
 from .steps import step, stored
@@ -117,10 +117,9 @@ def _for_rows(c: Body, x: View, row_axes: int, y: View, statements: Callable[...
     """Repeat statements, of the offsets of a row in x and y, its number and a free index, for each row."""
     rows = sizes_of(x.shape[:row_axes])
     counted = sizes_of(View.contiguous(0, 0, tuple(rows)).strides)
-    loops = merged(rows, [sizes_of(x.strides[:row_axes]), row_steps(y, rows), counted])
-    at = [indexed([axis[1][place] for axis in loops]) for place in range(3)]
-    lines = statements(*at, "ijklmnpqrst"[len(loops)])
-    c.add(*(nested([axis[0] for axis in loops], lines) if loops else ["{", *lines, "}"]))
+    sizes, at = nest(rows, x.strides[:row_axes], row_steps(y, rows), counted)
+    lines = statements(*at, INDICES[len(sizes)])
+    c.add(*(nested(sizes, lines) if sizes else ["{", *lines, "}"]))
 
 
 def _zero(c: Body, zero_point: View, x: View, row: str) -> str:

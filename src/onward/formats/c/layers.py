@@ -10,13 +10,14 @@ import numpy as np
 
 from ...graph.plan.view import View
 from ...graph.plan.words import RecordedWeights
-from .code import Body, indexed, merged, nested, plus, set_state
+from .code import Body, indexed, nest, nested, plus, set_state, steps_of
 from .library import literal
 from .matrices import Matrix
-from .places import offsets_of, pieces_of, row_steps, sizes_of
+from .places import pieces_of, row_steps, sizes_of
 from .steps import activation, step, stored
 
 FEW_OUTPUTS = 4
+PRODUCT = "ONWARD_FMA({x}, {w}, total)"
 
 
 @step
@@ -29,9 +30,8 @@ def product(c: Body, weights: RecordedWeights, x: View, row_axes: int, function:
     table = c.module.constant(pieces.astype(np.int32), "pieces") if many else "0"
     b = "0" if bias is None else c.module.constant(np.asarray(bias, np.float32), "bias")
     rows = sizes_of(x.shape[:row_axes])
-    loops = merged(rows, [sizes_of(x.strides[:row_axes]), row_steps(y, rows)])
+    sizes, places = nest(rows, x.strides[:row_axes], row_steps(y, rows))
     count = math.prod(rows)
-    places = [indexed([axis[1][place] for axis in loops]) for place in range(2)]
     is_strided = matrix.O > 1 and y.strides[-1] != 1
     target = "row" if is_strided else plus("y", places[1])
     rest = table, str(len(pieces)), str(length), matrix.arguments, b, str(matrix.O), target
@@ -41,7 +41,7 @@ def product(c: Body, weights: RecordedWeights, x: View, row_axes: int, function:
         c.add(f"float *const row = {c.scratch(matrix.O)};", "int o;")
         place = f"{places[1]} + {int(y.strides[-1])} * o"
         statements.append(f"for (o = 0; o < {matrix.O}; o++) y[{place}] = row[o];")
-    c.add(*nested([axis[0] for axis in loops], statements))
+    c.add(*nested(sizes, statements))
     c.multiply_adds += count * matrix.O * matrix.K
     if function is not None:
         c.add("{")
@@ -55,14 +55,8 @@ def matmul(c: Body, a: View, b: View, y: View) -> None:
     axes = len(y.shape)
     M, N, K = int(y.shape[-2]), int(y.shape[-1]), int(a.shape[-1])
 
-    def batch(view: View) -> list[int]:
-        missing = axes - len(view.shape)
-        pairs = zip(view.shape[:-2], view.strides[:-2], strict=True)
-        return [0] * missing + [0 if size == 1 else int(stride) for size, stride in pairs]
-
     shape = list(map(int, y.shape[:-2]))
-    loops = merged(shape, [batch(a), batch(b), list(map(int, y.strides[:-2]))])
-    places = [indexed([axis[1][place] for axis in loops]) for place in range(3)]
+    sizes, places = nest(shape, *(steps_of(view, axes - 2, -2) for view in (a, b, y)))
 
     def operand(name: str, view: View, place: int) -> str:
         return f"{plus(name, places[place])}, {int(view.strides[-2])}, {int(view.strides[-1])}"
@@ -72,86 +66,63 @@ def matmul(c: Body, a: View, b: View, y: View) -> None:
         f"const float *const a = {c.at(a)};",
         f"const float *const b = {c.at(b)};",
         f"float *const y = {c.at(y)};",
-        *nested([axis[0] for axis in loops], call),
+        *nested(sizes, call),
     )
     c.multiply_adds += math.prod(shape) * M * N * K
+
+
+def _over_taps(
+    c: Body, x: View, y: View, x_rows: Sequence[Any], taps: slice, update: str, start: str, result: str
+) -> None:
+    """Compute each element of y from a total over the taps of x, which are some of its axes.
+
+    `update` and `start` may contain an element of x as {x}, the weight of a tap as {w}, and the number of the
+    unit, which is the place on the last axis of y, as {unit}.
+    """
+    units, unit_steps = int(y.shape[-1]), [0] * (len(y.shape) - 1) + [1]
+    sizes, (x_at, y_at, unit) = nest(y.shape, x_rows, y.strides, unit_steps)
+    depth = len(sizes)
+    inner, (tap,) = nest(x.shape[taps], x.strides[taps], first=depth)
+    number = indexed(list(map(int, View.contiguous(0, 0, tuple(inner)).strides)), depth)
+    parts = {"w": f"weights[{units} * ({number}) + {unit}]", "unit": unit}
+    statement = [
+        f"float total = {start.format(x=f'x[{x_at}]', **parts)};",
+        *nested(inner, f"total = {update.format(x=f'x[{plus(x_at, tap)}]', **parts)};", depth),
+        f"y[{y_at}] = {stored(result)};",
+    ]
+    c.add(f"const float *const x = {c.at(x)};")
+    c.add(f"float *const y = {c.at(y)};", *nested(sizes, statement))
 
 
 @step
 def window(c: Body, operation: str, x: View, weights: View | None, bias: View | None, y: View) -> None:
     """Pools and depthwise convolutions."""
-    rows, channels = len(y.shape) - 1, int(y.shape[-1])
-    x_rows = [*map(int, x.strides[:rows]), int(x.strides[-1])]
-    outer = merged(list(map(int, y.shape)), [x_rows, list(map(int, y.strides)), [0] * rows + [1]])
-    taps = offsets_of(x, rows, len(x.shape) - 1)
-    inner = merged(list(map(int, x.shape[rows:-1])), [list(map(int, x.strides[rows:-1]))])
-    depth = len(outer)
-    at = [indexed([axis[1][place] for axis in outer]) for place in range(3)]
-    tap = indexed([axis[1][0] for axis in inner], depth)
-    term = f"x[{at[0]} + {tap}]" if tap != "0" else f"x[{at[0]}]"
-    number = indexed(_contiguous([axis[0] for axis in inner]), depth)
-    start = {"maximum": f"x[{at[0]} + {int(taps[0])}]"}.get(
-        operation, "0.0f" if bias is None else f"bias[{at[2]}]"
-    )
-    combined = {
-        "maximum": f"total = larger(total, {term});",
-        "sum": f"total += {term};",
-        "weighted_sum": f"total = ONWARD_FMA({term}, weights[{channels} * ({number}) + {at[2]}], total);",
-    }[operation]
-    sizes = [axis[0] for axis in inner]
-    names = "ijklmnpqrst"[depth : depth + len(sizes)]
-    statement = [
-        *([f"int {', '.join(names)};"] if names else []),
-        f"float total = {start};",
-        *nested(sizes, combined, depth)[bool(sizes) :],
-        f"y[{at[1]}] = {stored('total + 0.0f')};",
-    ]
-    c.add(f"const float *const x = {c.at(x)};")
+    rows = len(y.shape) - 1
     for name, view in (("weights", weights), ("bias", bias)):
         if view is not None:
             c.add(f"const float *const {name} = {c.at(view)};")
-    c.add(f"float *const y = {c.at(y)};", *nested([axis[0] for axis in outer], statement))
-    c.multiply_adds += math.prod(map(int, y.shape)) * len(taps) * (weights is not None)
-
-
-def _contiguous(sizes: Sequence[int]) -> list[int]:
-    return list(map(int, View.contiguous(0, 0, tuple(sizes)).strides))
+    start = "{x}" if operation == "maximum" else "0.0f" if bias is None else "bias[{unit}]"
+    updates = {"maximum": "larger(total, {x})", "sum": "total + {x}", "weighted_sum": PRODUCT}
+    x_rows = [*x.strides[:rows], x.strides[-1]]
+    _over_taps(c, x, y, x_rows, slice(rows, -1), updates[operation], start, "total + 0.0f")
+    c.multiply_adds += math.prod(sizes_of((*y.shape, *x.shape[rows:-1]))) * (weights is not None)
 
 
 @step
 def filter_(c: Body, weights: RecordedWeights, x: View, row_axes: int, function: Any, y: View) -> None:
     """Products whose results may have any strides; those with few outputs add up one at a time."""
     W, bias, scale = c.weights(weights)
-    rows, outputs = len(y.shape) - 1, int(y.shape[-1])
-    if outputs > FEW_OUTPUTS or scale is not None or row_axes != rows:
+    rows = len(y.shape) - 1
+    if int(y.shape[-1]) > FEW_OUTPUTS or scale is not None or row_axes != rows:
         return product(c, weights, x, row_axes, function, y)
-    matrix = Matrix.of(c.module, W)
-    x_rows = [*map(int, x.strides[:rows]), 0]
-    outer = merged(
-        list(map(int, y.shape)), [x_rows, list(map(int, y.strides)), [0] * rows + [1]], in_order=True
-    )
-    inner = merged(list(map(int, x.shape[rows:])), [list(map(int, x.strides[rows:]))])
-    depth = len(outer)
-    at = [indexed([axis[1][place] for axis in outer]) for place in range(3)]
-    tap = indexed([axis[1][0] for axis in inner], depth)
-    term = f"x[{at[0]} + {tap}]"
-    number = indexed(_contiguous([axis[0] for axis in inner]), depth)
-    sizes = [axis[0] for axis in inner]
-    names = "ijklmnpqrst"[depth : depth + len(sizes)]
-    combined = f"total = ONWARD_FMA({term}, weights[{outputs} * ({number}) + {at[2]}], total);"
-    result = "total" if function is None else activation(function, "total")
-    statement = [
-        *([f"int {', '.join(names)};"] if names else []),
-        f"float total = {'0.0f' if bias is None else f'bias[{at[2]}]'};",
-        *nested(sizes, combined, depth)[bool(sizes) :],
-        f"y[{at[1]}] = {stored(result)};",
-    ]
-    c.add(f"const float *const x = {c.at(x)};", f"const float *const weights = {matrix.arguments};")
+    c.add(f"const float *const weights = {Matrix.of(c.module, W).arguments};")
     if bias is not None:
         values = c.module.constant(np.asarray(bias, np.float32), "bias")
         c.add(f"const float *const bias = {values};")
-    c.add(f"float *const y = {c.at(y)};", *nested([axis[0] for axis in outer], statement))
-    c.multiply_adds += math.prod(map(int, y.shape)) * math.prod(map(int, x.shape[rows:]))
+    start = "0.0f" if bias is None else "bias[{unit}]"
+    result = "total" if function is None else activation(function, "total")
+    _over_taps(c, x, y, [*x.strides[:rows], 0], slice(rows, None), PRODUCT, start, result)
+    c.multiply_adds += math.prod(sizes_of((*y.shape, *x.shape[rows:])))
 
 
 @step
@@ -164,10 +135,7 @@ def fourier(
     is_half = n % 2 == 0 and not (is_complex_x and is_complex_y)
     points = n // 2 if is_half else n
     turns = math.prod(table.shape) - (2 * (points + 1) if is_half else 0)
-    rows = merged(
-        list(map(int, y.shape[:-2])), [list(map(int, x.strides[:-2])), list(map(int, y.strides[:-2]))]
-    )
-    at = [indexed([axis[1][place] for axis in rows]) for place in range(2)]
+    sizes, at = nest(y.shape[:-2], x.strides[:-2], y.strides[:-2])
     numbers = c.module.constant(np.array(factors or [1], np.int32), "factors")
     fields = {
         "n": n,
@@ -190,12 +158,7 @@ def fourier(
     memory = c.scratch(2 * (2 * points + 1))
     call = f"fourier(&f, {plus('x', at[0])}, {plus('y', at[1])}, (complex_number *)({memory}));"
     c.add(f"const float *const x = {c.at(x)};", f"float *const y = {c.at(y)};", "transform f;")
-    lines = nested([axis[0] for axis in rows], call)
-    c.add(
-        *lines[: bool(rows)],
-        *(f"f.{name} = {value};" for name, value in fields.items()),
-        *lines[bool(rows) :],
-    )
+    c.add(*(f"f.{name} = {value};" for name, value in fields.items()), *nested(sizes, call))
     c.multiply_adds += math.prod(map(int, y.shape[:-2])) * points * 2 * max(1, sum(map(int, factors)))
 
 

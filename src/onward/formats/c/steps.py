@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ...graph.plan.steps import Step, described
 from ...graph.plan.view import View
-from .code import Body, indexed, merged, nested, plus
+from .code import Body, nest, nested, plus
 from .library import TYPES, literal
 
 Emit = Callable[..., None]
@@ -225,9 +225,7 @@ def selected(
         return
     depth = int(indices.shape[-1])
     axes = list(zip(chosen.shape[:depth], chosen.strides[:depth], strict=True))
-    steps = [list(map(int, v)) for v in (indices.strides[:-1], chosen.strides[depth:], other.strides)]
-    loops = merged(shape, steps)
-    at = [indexed([axis[1][place] for axis in loops]) for place in range(3)]
+    sizes, at = nest(shape, indices.strides[:-1], chosen.strides[depth:], other.strides)
     last = int(indices.strides[-1])
     found = [
         f"{stride} * index_in(index[{at[0]}{f' + {place * last}' if place else ''}], {size})"
@@ -242,7 +240,7 @@ def selected(
     ]
     place = " + ".join([*([at[1]] if at[1] != "0" else []), *found]) or "0"
     body = statement(f"{names[0]}[{place}]", f"{names[1]}[{at[2]}]")
-    c.add(*declared, *nested([axis[0] for axis in loops], body))
+    c.add(*declared, *nested(sizes, body))
 
 
 @step
