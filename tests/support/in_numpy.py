@@ -30,7 +30,6 @@ WITHOUT_STEPS = {
         "it is a function of NumPy, for code that is recorded": "NumPy",
         "it runs once, at the end of a stream": "PadEnd",
         "it joins the sums of lanes in the order of a whole call": "RunningSum",
-        "it takes the steps of rows of different lengths": "LastStep",
     }.items()
     for name in names.split()
 }
@@ -44,6 +43,7 @@ LEFT: dict[str, tuple[str, tuple[list[Any], dict[str, Any], list[int]] | None]] 
         "labels that only one array has, and the result lacks",
         ([_x, _x], {"equation": "ij,ik->i"}, []),
     ),
+    "LastStep": ("rows of different lengths", ([_cube[0, 0], np.array([1, 3, 0], np.int32)], {}, [])),
     "Mod": ("the remainder of floats is exact only in NumPy", ([_x, _x], {}, [])),
     "Pow": ("powers of integers, and of float64", ([_x.astype(np.float64), _x.astype(np.float64)], {}, [])),
     "Slice": (BY_VALUE, None),
