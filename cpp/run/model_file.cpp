@@ -46,7 +46,7 @@ public:
             require(n >= 0 && !__builtin_mul_overflow(stored.bytes, n, &stored.bytes), "an array is too large");
         const Size offset = words.read<Size>();
         require(stored.shape.size() <= Axes::most && offset >= 0 && offset % ModelFile::alignment == 0 &&
-                    offset <= size && stored.bytes <= size - offset,
+                    stored.bytes <= size - offset,
                 "an array exceeds the file");
         stored.first = data + offset;
         return stored;
@@ -201,7 +201,7 @@ private:
 
     static void check(const FileStream& stream) {
         const size_t carries = stream.carries.size(), inputs = stream.graph.inputs.size();
-        require(carries <= inputs && carries + stream.input_rows.size() == inputs &&
+        require(carries + stream.input_rows.size() == inputs &&
                     carries + stream.outputs.size() == stream.graph.outputs.size() &&
                     stream.of_rows().inputs.size() == inputs &&
                     stream.of_rows().outputs.size() == stream.graph.outputs.size(),
@@ -252,7 +252,7 @@ ModelFile::ModelFile(const Content& content) {
     require(found.lanes == lanes, "its programs permit other vectors");
     require(found.size == size, "it is cut off, or has bytes behind its end");
     const auto section = [&](int64_t offset, int64_t bytes) {
-        return offset >= header && offset % alignment == 0 && bytes >= 0 && offset <= size && bytes <= size - offset;
+        return offset >= header && offset % alignment == 0 && bytes >= 0 && bytes <= size - offset;
     };
     require(found.word_count >= 0 && found.word_count <= size / 8 && section(found.words, found.word_count * 8) &&
                 section(found.data, found.data_size),

@@ -41,6 +41,112 @@ def changed(content: bytes, rng: np.random.Generator) -> bytes:
     return with_checksum(content[:start] + words.tobytes() + content[end:])
 
 
+class Places:
+    """Where the numbers of a file are among its words, by what they are, as an own reader finds them."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        _, start, count, _, _ = SIZES.unpack_from(content, CHECKED)
+        self.words = np.frombuffer(content, np.int64, count, start).tolist()
+        self.found: dict[str, int] = {}
+        self._programs: list[int] = []  # the places of their lengths
+        self._at = 0
+        for i in range(self._number("arrays")):
+            self._text(f"array {i} dtype")
+            self._numbers(f"array {i} shape")
+            self._number(f"array {i} offset")
+        for i in range(self._number("weights")):
+            end = self._number(f"weights {i} length") + self._at
+            self._numbers(f"weights {i} arrays")
+            self._at = end
+        if self._number("calls"):
+            self._graph("calls")
+        if self._number("stream"):
+            self._stream()
+        self.found["end"] = self._at
+        assert self._at == count
+
+    def changed(self, changes: dict[str, Any]) -> bytes:
+        """Return the file with other words at some places.
+
+        A place is a name, or "name+n" for the nth word behind it, or "name to name" for all words from the
+        first one up to the second one. Lists take the place of words, and lengthen programs around them.
+        """
+        _, start, _, data, data_size = SIZES.unpack_from(self._content, CHECKED)
+        words, replaced = list(self.words), {}
+        for place, new in changes.items():
+            first, _, last = place.partition(" to ")
+            name, _, more = first.partition("+")
+            begin = self.found[name] + int(more or 0)
+            replaced[begin] = self.found[last] if last else begin + 1, new if isinstance(new, list) else [new]
+        for begin, (end, new) in sorted(replaced.items(), reverse=True):
+            for place in self._programs:
+                if place < begin <= place + self.words[place]:
+                    words[place] += len(new) - (end - begin)
+            words[begin:end] = new
+        text = np.array(words, np.int64).tobytes()
+        moved = -(-len(text) // 64) * 64 + start
+        sizes = SIZES.pack(moved + data_size, start, len(words), moved, data_size)
+        rest = self._content[CHECKED + SIZES.size : start] + text.ljust(moved - start, b"\0")
+        rest += self._content[data : data + data_size]
+        return with_checksum(self._content[:CHECKED] + sizes + rest)
+
+    def _number(self, name: str) -> int:
+        self.found[name] = self._at
+        self._at += 1
+        return int(self.words[self._at - 1])
+
+    def _numbers(self, name: str) -> None:
+        for i in range(self._number(f"{name} count")):
+            self._number(f"{name} {i}")
+
+    def _text(self, name: str) -> None:
+        length = self._number(f"{name} length")
+        self._at += length
+
+    def _graph(self, name: str) -> None:
+        for side in ("input", "output"):
+            for i in range(self._number(f"{name} {side}s")):
+                self._text(f"{name} {side} {i} name")
+                self._text(f"{name} {side} {i} dtype")
+                self._number(f"{name} {side} {i} is known")
+                for axis in range(self._number(f"{name} {side} {i} axes")):
+                    self._number(f"{name} {side} {i} axis {axis}")
+                    self._text(f"{name} {side} {i} axis {axis} name")
+        for i in range(self._number(f"{name} programs")):
+            self._program(f"{name} program {i}")
+
+    def _program(self, name: str) -> None:
+        self._programs.append(self._at)
+        end = self._number(f"{name} length") + self._at
+        for i in range(self._number(f"{name} inputs")):
+            self._text(f"{name} input {i} dtype")
+            self._numbers(f"{name} input {i} shape")
+            self._number(f"{name} input {i} value")
+        for i in range(self._number(f"{name} outputs")):
+            self._text(f"{name} output {i} dtype")
+        self._number(f"{name} constants")
+        self._at = end
+
+    def _stream(self) -> None:
+        self._graph("stream")
+        for name in ("pooled", "last"):
+            if self._number(name):
+                self._graph(name)
+        for i in range(self._number("carries")):
+            for each in ("initial", "rows", "time", "any shape"):
+                self._number(f"carry {i} {each}")
+        self._numbers("rows of inputs")
+        for i in range(self._number("stream axes")):
+            self._number(f"output {i} time")
+            self._number(f"output {i} rows")
+        self._numbers("rows of ends")
+        for each in ("together", "time", "rows", "latency", "every step"):
+            self._number(each)
+        self._numbers("step shape")
+        self._text("fingerprint")
+
+
 def various_steps() -> Model:
     """A graph over x (rows, 8), in which each operation becomes another step of the core."""
     graph, rng = Graph(), np.random.default_rng(0)
