@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,19 +56,32 @@ def quantize_rows(c: Body, is_symmetric: bool, x: View, q: View, scale: View, ze
     c.add(f"    scale[i] = quantized_row(x + {K} * i, {K}, {int(is_symmetric)}, q + {K} * i, zero + i);")
 
 
-FACTOR = "multiplier", "shift"
-
-
 class Sums(NamedTuple):
     """What exact sums (rows, units) become: the vectors of a step, and the numbers of a rescaling."""
 
-    y: View
+    row_scale: View | None
+    scale: View | None
     bias: View | None
-    row_scale: View | None = None
-    scale: View | None = None
+    y: View
     factor: tuple[View, View] | None = None
     limits: tuple[int, int, int] = (0, 0, 0)
     rescaling: str = ""  # the function that multiplies by the factor
+
+    @classmethod
+    def rescaled(
+        cls,
+        c: Body,
+        bias: View | None,
+        zero: int,
+        low: int,
+        high: int,
+        multiplier: View,
+        shift: View,
+        y: View,
+    ) -> Sums:
+        """Return what sums become that are integers of 8 bits in the end."""
+        function = _rescaling(c, multiplier, shift)
+        return cls(None, None, bias, y, (multiplier, shift), (zero, low, high), function)
 
     def declare(self, c: Body) -> None:
         """Declare the addresses of the vectors and of y."""
@@ -229,54 +242,30 @@ def _short_window(
 
 @step
 def integer_product(
-    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, row_scale: View | None,
-    scale: View | None, bias: View | None, y: View,
-) -> None:  # fmt: skip
+    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, *sums: Any
+) -> None:
     """Dense layers and convolutions in int8, with sums in int32."""
-    _product(c, weights, x, row_axes, zero_point, Sums(y, bias, row_scale, scale))
+    _product(c, weights, x, row_axes, zero_point, Sums(*sums))
 
 
 @step
 def rescaled_product(
-    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, bias: View | None,
-    out_zero: int, low: int, high: int, multiplier: View, shift: View, y: View,
-) -> None:  # fmt: skip
+    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, *sums: Any
+) -> None:
     """The same, with sums that become integers of 8 bits."""
-    factor = multiplier, shift
-    _product(
-        c,
-        weights,
-        x,
-        row_axes,
-        zero_point,
-        Sums(y, bias, None, None, factor, (out_zero, low, high), _rescaling(c, *factor)),
-    )
+    _product(c, weights, x, row_axes, zero_point, Sums.rescaled(c, *sums))
 
 
 @step
-def integer_window(
-    c: Body, weights: View, x: View, row_axes: int, zero_point: View, row_scale: View | None,
-    scale: View | None, bias: View | None, y: View,
-) -> None:  # fmt: skip
+def integer_window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, *sums: Any) -> None:
     """Convolutions of bytes in which each channel has its own kernel."""
-    _window(c, weights, x, row_axes, zero_point, Sums(y, bias, row_scale, scale))
+    _window(c, weights, x, row_axes, zero_point, Sums(*sums))
 
 
 @step
-def rescaled_window(
-    c: Body, weights: View, x: View, row_axes: int, zero_point: View, bias: View | None, out_zero: int,
-    low: int, high: int, multiplier: View, shift: View, y: View,
-) -> None:  # fmt: skip
+def rescaled_window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, *sums: Any) -> None:
     """The same, with sums that become integers of 8 bits."""
-    factor = multiplier, shift
-    _window(
-        c,
-        weights,
-        x,
-        row_axes,
-        zero_point,
-        Sums(y, bias, None, None, factor, (out_zero, low, high), _rescaling(c, *factor)),
-    )
+    _window(c, weights, x, row_axes, zero_point, Sums.rescaled(c, *sums))
 
 
 def _rescaling(c: Body, multiplier: View, shift: View) -> str:
