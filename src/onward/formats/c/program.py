@@ -19,7 +19,7 @@ from ...graph.plan.planner import constants_of
 from ...graph.plan.program import Location, Program
 from ...graph.plan.steps import Step, views_of
 from ...graph.plan.view import CONSTANTS, DTYPES, View
-from ...graph.plan.words import CoreRecorder, RecordedWeights
+from ...graph.plan.words import CoreRecorder
 from ..compiled.programs import check_in_core, with_wide_tables
 
 
@@ -108,21 +108,5 @@ class WeightRecorder(CoreRecorder):
         super().__init__(lanes=1)
         self.made: list[tuple[Any, ...]] = []  # arguments of weights, in the order of their numbers
 
-    def Dense(self, W: Any, b: Any = None, scale: Any = None) -> RecordedWeights:
-        return self._kept(super().Dense(W, b, scale), W, b, scale)
-
-    def Stack(self, cell: str, weights: Sequence[Any], num_directions: int, options: Any) -> RecordedWeights:
-        made = super().Stack(cell, weights, num_directions, options)
-        return self._kept(made, cell, weights, num_directions, options)
-
-    def IntegerMatrix(self, q: Any, zero_points: Any) -> RecordedWeights:
-        return self._kept(super().IntegerMatrix(q, zero_points), q, zero_points)
-
-    def _kept(self, recorded: RecordedWeights, *arguments: Any) -> RecordedWeights:
-        if recorded.number == len(self.made):
-            self.made.append(arguments)
-        return recorded
-
-    def QuantizedLSTM(self, weights: Sequence[Any], options: Any, reverse: bool) -> RecordedWeights:
-        made = super().QuantizedLSTM(weights, options, reverse)
-        return self._kept(made, weights, options, reverse)
+    def keep(self, kind: str, arguments: tuple[Any, ...]) -> None:
+        self.made.append(arguments)

@@ -21,7 +21,7 @@ from ...graph.plan.builder import Weights
 from ...graph.plan.planner import compiled, constants_of
 from ...graph.plan.program import Location, Program
 from ...graph.plan.view import name_of
-from ...graph.plan.words import CoreRecorder, RecordedWeights
+from ...graph.plan.words import CoreRecorder
 from .examples import are_empty, without_example
 
 MAX_STATES = 64  # signatures of the carries of a stream
@@ -41,22 +41,8 @@ class FileRecorder(CoreRecorder):
         super().__init__(lanes=_core.FILE_LANES)
         self._made: list[Any] = []  # weights of the core, in the order of their numbers
 
-    def Dense(self, *arguments: Any) -> RecordedWeights:
-        return self._both(super().Dense(*arguments), _core.Dense, arguments)
-
-    def Stack(self, *arguments: Any) -> RecordedWeights:
-        return self._both(super().Stack(*arguments), _core.Stack, arguments)
-
-    def IntegerMatrix(self, *arguments: Any) -> RecordedWeights:
-        return self._both(super().IntegerMatrix(*arguments), _core.IntegerMatrix, arguments)
-
-    def QuantizedLSTM(self, *arguments: Any) -> RecordedWeights:
-        return self._both(super().QuantizedLSTM(*arguments), _core.QuantizedLSTM, arguments)
-
-    def _both(self, recorded: RecordedWeights, make: Any, arguments: Sequence[Any]) -> RecordedWeights:
-        if recorded.number == len(self._made):
-            self._made.append(make(*arguments))
-        return recorded
+    def keep(self, kind: str, arguments: tuple[Any, ...]) -> None:
+        self._made.append(getattr(_core, kind)(*arguments))
 
     def Program(self, words: NDArray[np.int64], weights: Sequence[Any]) -> Made:  # type: ignore[override]
         return Made(words, _core.Program(words, self._made))

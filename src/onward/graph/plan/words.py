@@ -57,20 +57,25 @@ class CoreRecorder:
         return self._lanes
 
     def Dense(self, W: Any, b: Any = None, scale: Any = None) -> RecordedWeights:
-        return self._add("Dense", W, scale, b)
+        return self._add("Dense", (W, b, scale), W, scale, b)
 
     def Stack(self, cell: str, weights: Sequence[Any], num_directions: int, options: Any) -> RecordedWeights:
         directions = [
             (W, R, b_W, b_R, W_hr is not None, () if W_hr is None else W_hr, peephole)
             for W, R, b_W, b_R, W_hr, peephole in weights
         ]
-        return self._add("Stack", cell, num_directions, directions, _floats(options))
+        given = cell, weights, num_directions, options
+        return self._add("Stack", given, cell, num_directions, directions, _floats(options))
 
-    def IntegerMatrix(self, q: Any, zero_points: Any) -> RecordedWeights:
-        return self._add("IntegerMatrix", q, zero_points)
+    def IntegerMatrix(self, *arguments: Any) -> RecordedWeights:
+        return self._add("IntegerMatrix", arguments, *arguments)
 
     def QuantizedLSTM(self, weights: Sequence[Any], options: Any, reverse: bool) -> RecordedWeights:
-        return self._add("QuantizedLSTM", list(weights), _floats(options), reverse)
+        given = weights, options, reverse
+        return self._add("QuantizedLSTM", given, list(weights), _floats(options), reverse)
+
+    def keep(self, kind: str, arguments: tuple[Any, ...]) -> None:
+        """Do nothing with the arguments of weights that are not recorded yet."""
 
     def name_of(self, tensor: NDArray[Any]) -> str:
         """Return the name under which an array is stored; equal arrays are stored once."""
@@ -83,7 +88,7 @@ class CoreRecorder:
             self.tensors[name] = content.reshape(tensor.shape)
         return self._names[key]
 
-    def _add(self, kind: str, *arguments: Any) -> RecordedWeights:
+    def _add(self, kind: str, given: tuple[Any, ...], *arguments: Any) -> RecordedWeights:
         arrays: dict[str, int] = {}  # the place of each array by its name
         writer = WordWriter(lambda found: arrays.setdefault(self.name_of(found), len(arrays)))
         writer.write((kind, arguments))
@@ -91,6 +96,7 @@ class CoreRecorder:
         number = self._numbers.setdefault(str(described), len(self.weights))
         if number == len(self.weights):
             self.weights.append(described)
+            self.keep(kind, given)
         return RecordedWeights(number)
 
 
