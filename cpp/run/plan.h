@@ -92,8 +92,6 @@ public:
     void copy(const View& x, const View& y);
     // Fills y with the number x, except for the box of elements from low[axis] to high[axis] - 1.
     void fill_border(const View& x, const View& y, std::span<const Size> low, std::span<const Size> high);
-    // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
-    void gather(const View& x, std::span<const Size> table, const View& y);
     // y[i] = x[indices[i], i] for each index i of y, where the first axes of x (n.., I..) are those that the indices
     // (I.., D), of dtype int32 or int64, select; negative ones count from the end. The step throws BadValue, with a
     // message that starts with `name`.

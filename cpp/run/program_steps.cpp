@@ -234,7 +234,7 @@ AnyStep read(Reader& reader) {
 }
 
 constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
-    {"copy", read<&Plan::copy>}, {"fill_border", read<&Plan::fill_border>}, {"gather", read<&Plan::gather>},
+    {"copy", read<&Plan::copy>}, {"fill_border", read<&Plan::fill_border>},
     {"take", read<&Plan::take>}, {"put", read<&Plan::put>}, {"where", read<&Plan::where>}, {"cast", read<&Plan::cast>},
     {"numbers", read<&Plan::numbers>}, {"range", read<&Plan::range>},
     {"activate", read<&Plan::activate>}, {"unary", read<&Plan::unary>}, {"binary", read<&Plan::binary>},

@@ -205,9 +205,17 @@ private:
     const Size* kept = nullptr;
 };
 
-// Iterates over the elements of N views of one shape, merging axes where the strides allow it.
+// Iterates over the elements of views of one shape, merging axes where the strides allow it.
 struct AnyLoops {
+    static constexpr Size most_views = 4;
+
     AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order = false);
+    // Calls call(body, pointers, n, steps, rows, strides) for the runs of the two innermost loops over at most
+    // `most_views` views: the pointers move on by the strides from row to row. One function for all bodies keeps the
+    // program small.
+    using Call = void (*)(const void* body, std::byte* const* pointers, Size n, const Size* steps, Size rows,
+                          const Size* strides);
+    void run(std::byte* const* memory, Size count, const void* body, Call call) const;
 
     // For each view: its space, its offset in bytes and its stride in elements. The outer loops, each a size and the
     // strides in bytes.
@@ -226,39 +234,25 @@ public:
     // Calls body(pointers, n, steps) for each run of the innermost loop. The pointers have type T*; steps count
     // elements.
     template <class T, class Body>
-    void run(std::byte* const* spaces, const Body& body) const;
+    void run(std::byte* const* spaces, const Body& body) const {
+        static_assert(N <= AnyLoops::most_views);
+        loops.run(spaces, N, &body, [](const void* body, std::byte* const* pointers, Size n, const Size* steps,
+                                       Size rows, const Size* strides) {
+            std::array<std::byte*, N> p;
+            std::array<T*, N> typed;
+            std::array<Size, N> own;
+            for (int i = 0; i < N; i++) p[i] = pointers[i], own[i] = steps[i];
+            for (; rows > 0; rows--) {
+                for (int i = 0; i < N; i++) typed[i] = (T*)p[i];
+                (*(const Body*)body)(typed, n, own);
+                for (int i = 0; i < N; i++) p[i] += strides[i];
+            }
+        });
+    }
 
 private:
     AnyLoops loops;
 };
-
-template <int N>
-template <class T, class Body>
-void Loops<N>::run(std::byte* const* spaces, const Body& body) const {
-    if (loops.inner == 0) return;
-    std::array<std::byte*, N> p;
-    std::array<Size, N> steps;
-    for (int i = 0; i < N; i++) p[i] = spaces[loops.spaces[i]] + loops.offsets[i], steps[i] = loops.inner_steps[i];
-    auto call = [&] {
-        std::array<T*, N> typed;
-        for (int i = 0; i < N; i++) typed[i] = (T*)p[i];
-        body(typed, loops.inner, steps);
-    };
-    if (loops.depth == 0) return call();
-    Size counts[Axes::most] = {};
-    for (;;) {
-        call();
-        Size axis = loops.depth - 1;
-        for (; axis >= 0; axis--) {
-            const Size* const outer = loops.outer + axis * (N + 1);
-            for (int i = 0; i < N; i++) p[i] += outer[1 + i];
-            if (++counts[axis] < outer[0]) break;
-            for (int i = 0; i < N; i++) p[i] -= outer[0] * outer[1 + i];
-            counts[axis] = 0;
-        }
-        if (axis < 0) return;
-    }
-}
 
 constexpr Size block = 512;  // floats of a strided run gathered at once
 

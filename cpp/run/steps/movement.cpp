@@ -101,23 +101,6 @@ void Plan::fill_border(const View& x, const View& y, std::span<const Size> low, 
     });
 }
 
-void Plan::gather(const View& x, std::span<const Size> table, const View& y) {
-    check(y), check_same(x, y);
-    if (!is_contiguous(y) || Size(table.size()) != elements(y.shape))
-        throw std::invalid_argument("a table of offsets needs a contiguous result of its size");
-    const Size end = space_sizes.at(x.space) / size_of(x.dtype);
-    for (const Size offset : table)
-        if (Size place; __builtin_add_overflow(x.offset, offset, &place) || place < 0 || place >= end)
-            throw std::out_of_range("a table of offsets exceeds its space");
-    with_element(x.dtype, [&]<class T>(T) {
-        add([x = Place(x), y = Place(y), table](std::byte* const* spaces) {
-            const T* const from = at<T>(x, spaces);
-            T* const to = at<T>(y, spaces);
-            for (size_t i = 0; i < table.size(); i++) to[i] = from[table[i]];
-        });
-    });
-}
-
 void Plan::numbers(std::span<const Size> numbers, const View& y) {
     check(y, DType::int64);
     if (!is_contiguous(y) || Size(numbers.size()) != elements(y.shape))

@@ -58,23 +58,6 @@ def test_arrays_whose_sizes_overflow_when_they_are_rounded_up_are_refused(size: 
         program(arrays=[(size, 0, 0)]).bind([], throws=True)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int64", "int8"])
-def test_a_table_of_offsets_stays_in_its_array_although_bytes_overflow(dtype: str) -> None:
-    """An offset of 2^62 + k passed as k: its number of bytes wrapped."""
-    size = np.dtype(dtype).itemsize
-    end = BYTES // size
-    run("gather", at(1, end, dtype=dtype), [0, end - 2, -1], at(0, 3, dtype=dtype))
-    for offset in (end - 1, -2, HIGHEST, LOWEST >> 1, *((1 << 64 - bits) - 100 for bits in range(2, 7))):
-        with pytest.raises(IndexError, match="a table of offsets exceeds its space"):
-            run("gather", at(1, end, dtype=dtype), [0, offset], at(0, 2, dtype=dtype))
-
-
-@pytest.mark.parametrize("space", [-1, 2, HIGHEST, LOWEST])
-def test_an_empty_table_of_offsets_names_an_array_that_exists(space: int) -> None:
-    with pytest.raises(IndexError):
-        run("gather", View(space, 0, (0,), (1,)), [0][:0], at(0, 0))
-
-
 @pytest.mark.parametrize(("scales", "fits"), [(3, True), (1, False), (2, False)])
 def test_exact_sums_have_a_scale_for_each_row(scales: int, fits: bool) -> None:
     """One scale was read as one of each row."""

@@ -191,18 +191,6 @@ def fill_border(c: Body, x: View, y: View, low: Sequence[int], high: Sequence[in
 
 
 @step
-def gather(c: Body, x: View, table: Sequence[int], y: View) -> None:
-    """Elements at places that are known."""
-    places = c.module.constant(np.array(table, np.int32), "places")
-    kind, n = TYPES[x.dtype], len(table)
-    c.add(
-        f"const {kind} *const a = {c.at(x)};",
-        f"{kind} *const y = {c.at(y)};",
-        *nested([n], f"y[i] = a[{places}[i]];"),
-    )
-
-
-@step
 def numbers(c: Body, values: Sequence[int], y: View) -> None:
     """Integers that are known."""
     table = c.module.constant(np.array(values, np.int64))
