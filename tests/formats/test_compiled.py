@@ -164,6 +164,16 @@ def test_the_wide_table_of_an_embedding_takes_the_name_of_no_other_constant(tmp_
     )
 
 
+def test_few_steps_of_several_rows_with_one_channel_have_a_program(tmp_path: Path) -> None:
+    """One short axis was compiled with all others long, or of size 1 or 0."""
+    pool = onward.MaxPool1d(2)
+    pool.compile(tmp_path / "x.onward")
+    opened = onward.load(tmp_path / "x.onward")
+    for shape in itertools.product((1, 2, 30), (1, 2, 30), (2, 3, 4, 50)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        np.testing.assert_array_equal(opened(x), pool(x))
+
+
 def test_calls_are_checked_as_those_of_models(tmp_path: Path) -> None:
     detector_of_voices().compile(tmp_path / "x.onward", sr=np.int64(16000))
     model: Any = onward.load(tmp_path / "x.onward")

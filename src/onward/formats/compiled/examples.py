@@ -39,9 +39,11 @@ def sizes(inputs: Sequence[Input], base: int) -> Iterator[dict[str, int]]:
             yield {name: base + of if of >= 0 else 2 + of for name, of in zip(names, chosen, strict=True)}
     if count <= MOST_OPEN:
         own = {name: base + place for place, name in enumerate(names)}
-        ones, zeros = (dict.fromkeys(names, size) for size in (1, 0))
-        for others, name, size in product((own, ones, zeros), names, SIZES):
-            yield others | {name: size}
+        mixed = product(*((size, 1) for size in own.values()))
+        around = [*(dict(zip(names, chosen, strict=True)) for chosen in mixed), dict.fromkeys(names, 0)]
+        for others, name, size in product(around, names, SIZES):
+            if others[name] != 1:  # else the same sizes follow from another choice
+                yield others | {name: size}
 
 
 def arrays(inputs: Sequence[Input], base: int) -> Iterator[list[AnyArray]]:
