@@ -135,23 +135,18 @@ AnyLoops::AnyLoops(Memory& memory, const View* const* views, size_t count, bool 
         for (size_t i = 0; i < count; i++) rows[axis * Size(width) + 1 + Size(i)] *= size_of(views[i]->dtype);
 }
 
-void AnyLoops::run(std::byte* const* memory, Size count, const void* body, Call call) const {
-    if (inner == 0) return;
-    std::byte* p[most_views];
-    for (Size i = 0; i < count; i++) p[i] = memory[spaces[i]] + offsets[i];
+void AnyLoops::run(std::byte** pointers, Size count, const void* body, Call call) const {
     const Size width = count + 1, last = depth - 1;
-    const Size rows = depth ? outer[last * width] : 1;
-    const Size* const strides = depth ? outer + last * width + 1 : inner_steps;
-    if (depth <= 1) return call(body, p, inner, inner_steps, rows, strides);
+    const Size* const row = outer + last * width;
     Size counts[Axes::most] = {};
     for (;;) {
-        call(body, p, inner, inner_steps, rows, strides);
+        call(body, pointers, inner, inner_steps, row[0], row + 1);
         Size axis = last - 1;
         for (; axis >= 0; axis--) {
             const Size* const own = outer + axis * width;
-            for (Size i = 0; i < count; i++) p[i] += own[1 + i];
+            for (Size i = 0; i < count; i++) pointers[i] += own[1 + i];
             if (++counts[axis] < own[0]) break;
-            for (Size i = 0; i < count; i++) p[i] -= own[0] * own[1 + i];
+            for (Size i = 0; i < count; i++) pointers[i] -= own[0] * own[1 + i];
             counts[axis] = 0;
         }
         if (axis < 0) return;

@@ -207,15 +207,13 @@ private:
 
 // Iterates over the elements of views of one shape, merging axes where the strides allow it.
 struct AnyLoops {
-    static constexpr Size most_views = 4;
-
     AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order = false);
-    // Calls call(body, pointers, n, steps, rows, strides) for the runs of the two innermost loops over at most
-    // `most_views` views: the pointers move on by the strides from row to row. One function for all bodies keeps the
-    // program small.
+    // Calls call(body, pointers, n, steps, rows, strides) for each run of the innermost of the outer loops, of which
+    // there must be one: in such a run, the pointers move on by the strides from row to row. One function for all
+    // bodies keeps the program small.
     using Call = void (*)(const void* body, std::byte* const* pointers, Size n, const Size* steps, Size rows,
                           const Size* strides);
-    void run(std::byte* const* memory, Size count, const void* body, Call call) const;
+    void run(std::byte** pointers, Size count, const void* body, Call call) const;
 
     // For each view: its space, its offset in bytes and its stride in elements. The outer loops, each a size and the
     // strides in bytes.
@@ -235,9 +233,8 @@ public:
     // elements.
     template <class T, class Body>
     void run(std::byte* const* spaces, const Body& body) const {
-        static_assert(N <= AnyLoops::most_views);
-        loops.run(spaces, N, &body, [](const void* body, std::byte* const* pointers, Size n, const Size* steps,
-                                       Size rows, const Size* strides) {
+        const auto run_rows = [](const void* body, std::byte* const* pointers, Size n, const Size* steps, Size rows,
+                                 const Size* strides) {
             std::array<std::byte*, N> p;
             std::array<T*, N> typed;
             std::array<Size, N> own;
@@ -247,7 +244,12 @@ public:
                 (*(const Body*)body)(typed, n, own);
                 for (int i = 0; i < N; i++) p[i] += strides[i];
             }
-        });
+        };
+        std::byte* pointers[N];
+        if (loops.inner == 0) return;
+        for (int i = 0; i < N; i++) pointers[i] = spaces[loops.spaces[i]] + loops.offsets[i];
+        if (loops.depth == 0) run_rows(&body, pointers, loops.inner, loops.inner_steps, 1, loops.inner_steps);
+        else loops.run(pointers, N, &body, run_rows);
     }
 
 private:
