@@ -201,9 +201,7 @@ def direction_of(module: Module, cell: str, weights: Any, options: Any) -> Direc
     (W, W_scale), (R, R_scale), b_W, b_R, projection, peephole = weights
     place, G = CELLS[cell]
     split = 2 * len(R) // 3 if cell == "gru_reset_before" else len(R)  # the n gate is a product of its own
-    scales = [
-        None if R_scale is None else part for part in (_cut(R_scale, 0, split), _cut(R_scale, split, None))
-    ]
+    scales = [None, None] if R_scale is None else [R_scale[:split], R_scale[split:]]
     matrices = {"W": Matrix.of(module, W, W_scale), "R": Matrix.of(module, R[:split], scales[0])}
     if split < len(R):
         matrices["N"] = Matrix.of(module, R[split:], scales[1])
@@ -227,10 +225,6 @@ def direction_of(module: Module, cell: str, weights: Any, options: Any) -> Direc
         sum(matrix.O * matrix.K for matrix in matrices.values()),
         max(matrix.K if matrix.is_int8 else 0 for matrix in matrices.values()),
     )
-
-
-def _cut(scale: Any, first: int, last: int | None) -> Any:
-    return None if scale is None else scale[first:last]
 
 
 def _functions(module: Module, cell: str, options: Any) -> dict[str, str]:
