@@ -59,7 +59,6 @@ class Axes:
         self._decisions: dict[Any, bool] = {}  # of comparisons so far
         self._lows: dict[Terms, int | None] = {}  # of polynomials so far
         self._sizes: dict[Terms, Size] = {}  # so far, each of which exists once
-        self.products: dict[tuple[Any, ...], Any] = {}  # of the sizes in shapes so far
 
     def add(self, name: str, hint: int = 0, low: int = 1) -> Size:
         """Return the size of a new axis; without a hint, it is long, and unlike all others."""

@@ -49,12 +49,7 @@ def have_same_sizes(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 
 def product(shape: tuple[Any, ...]) -> Any:
     """Return the product of the sizes of a shape."""
-    if Size not in map(type, shape):
-        return math.prod(shape)
-    products = next(size for size in shape if type(size) is Size).axes.products
-    if shape not in products:
-        products[shape] = math.prod(shape)
-    return products[shape]
+    return math.prod(shape)
 
 
 def integers(values: Any) -> Any:
