@@ -65,6 +65,13 @@ def _is_operand(pattern: Pattern, operation: str, operands: Mapping[str, Collect
     return isinstance(pattern, str) or any([type(x) is float and _is_close(x, pattern) for x in numbers])
 
 
+def _is_made_by(operations: Collection[str], pattern: Pattern) -> bool:
+    """Return whether one of the operations may make what a pattern describes."""
+    if isinstance(pattern, list):
+        return any([_is_made_by(operations, choice) for choice in pattern])
+    return not isinstance(pattern, tuple) or pattern[0] in operations
+
+
 def _is_close(x: float, number: float) -> bool:
     return abs(x - number) <= 1e-6 * abs(number)
 
@@ -141,7 +148,7 @@ class Matcher:
     def replaced(self, patterns: Sequence[Pattern], replace: Replace, node: Node) -> Sequence[Node] | None:
         """Return what replaces the first match whose last node is `node` and that nothing else reads."""
         for pattern in patterns:
-            if pattern[0] == node.operation:
+            if pattern[0] == node.operation and self._may_match(pattern, node):
                 for found in self._match(pattern, node.outputs[0], Match(self, {}, ())):
                     nodes = replace(found)
                     if nodes and self.is_private(
@@ -149,6 +156,12 @@ class Matcher:
                     ):
                         return nodes
         return None
+
+    def _may_match(self, pattern: Pattern, node: Node) -> bool:
+        """Return whether the operands of a node are made by those of a pattern, a check before a search."""
+        makers = [maker.operation for name in node.inputs if (maker := self.makers.get(name)) is not None]
+        is_deeper = len(pattern) > 3 and node.operation in ASSOCIATIVE
+        return is_deeper or all([_is_made_by(makers, part) for part in pattern[1:]])
 
     def find(self, pattern: Pattern, value: str) -> Match | None:
         """Return how a pattern matches a value, or None."""
