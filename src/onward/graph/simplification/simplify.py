@@ -51,7 +51,8 @@ class Simplifier:
         self.wide: dict[str, str] = {}  # sizes in int32 that are known in int64
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
         self._budget = budget.current()
-        self._earlier: dict[Any, Node] = {}  # the first pure node of each operation, inputs and attributes
+        self._first: dict[Any, Node] = {}  # the first pure node of each operation on the same inputs
+        self._earlier: dict[Any, Node] = {}  # the pure nodes with further ones, also by their attributes
 
     def add(self, node: Node) -> None:
         self._budget.spend(20 * budget.STEP)
@@ -123,11 +124,15 @@ class Simplifier:
 
     def _equal(self, node: Node) -> Node:
         """Return the first node that computes the same."""
-        described = _described(node.attributes) if OPERATIONS[node.operation].is_pure else ""
+        if not OPERATIONS[node.operation].is_pure:
+            return node
+        key = node.operation, *map(self._content, node.inputs)
+        first = self._first.setdefault(key, node)
+        described = "" if first is node else _described(node.attributes)
         if not described:
             return node
-        key = node.operation, described, *map(self._content, node.inputs)
-        return self._earlier.setdefault(key, node)
+        self._earlier.setdefault((key, _described(first.attributes)), first)
+        return self._earlier.setdefault((key, described), node)
 
     def _content(self, name: str) -> Any:
         """Return a key that is equal for equal small constants, or the name of another value."""
