@@ -38,7 +38,7 @@ To converted(From x) {
 
 // Copies the elements of a view, unless they stay where they are.
 template <class T>
-void copy_elements(const Loops<2>& loops, std::byte* const* spaces) {
+inline void copy_elements(const Loops<2>& loops, std::byte* const* spaces) {
     loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
         if (p[0] != p[1]) copy_run(p[0], step[0], n, p[1], step[1]);
     });
