@@ -233,26 +233,31 @@ public:
     // elements.
     template <class T, class Body>
     void run(std::byte* const* spaces, const Body& body) const {
-        const auto run_rows = [](const void* body, std::byte* const* pointers, Size n, const Size* steps, Size rows,
-                                 const Size* strides) {
-            std::array<std::byte*, N> p;
-            std::array<T*, N> typed;
-            std::array<Size, N> own;
-            for (int i = 0; i < N; i++) p[i] = pointers[i], own[i] = steps[i];
-            for (; rows > 0; rows--) {
-                for (int i = 0; i < N; i++) typed[i] = (T*)p[i];
-                (*(const Body*)body)(typed, n, own);
-                for (int i = 0; i < N; i++) p[i] += strides[i];
-            }
-        };
         std::byte* pointers[N];
         if (loops.inner == 0) return;
         for (int i = 0; i < N; i++) pointers[i] = spaces[loops.spaces[i]] + loops.offsets[i];
-        if (loops.depth == 0) run_rows(&body, pointers, loops.inner, loops.inner_steps, 1, loops.inner_steps);
-        else loops.run(pointers, N, &body, run_rows);
+        if (loops.depth == 0) run_rows<T, Body>(&body, pointers, loops.inner, loops.inner_steps, 1, loops.inner_steps);
+        else loops.run(pointers, N, &body, run_rows<T, Body>);
     }
 
 private:
+    template <class T, class Body>
+#ifdef __OPTIMIZE_SIZE__
+    [[gnu::noinline]]  // `run` would have a copy of its own
+#endif
+    static void run_rows(const void* body, std::byte* const* pointers, Size n, const Size* steps, Size rows,
+                         const Size* strides) {
+        std::array<std::byte*, N> p;
+        std::array<T*, N> typed;
+        std::array<Size, N> own;
+        for (int i = 0; i < N; i++) p[i] = pointers[i], own[i] = steps[i];
+        for (; rows > 0; rows--) {
+            for (int i = 0; i < N; i++) typed[i] = (T*)p[i];
+            (*(const Body*)body)(typed, n, own);
+            for (int i = 0; i < N; i++) p[i] += strides[i];
+        }
+    }
+
     AnyLoops loops;
 };
 
