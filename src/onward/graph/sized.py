@@ -3,7 +3,6 @@
 An array of sizes, such as the result of Shape, has dtype object in NumPy and stands for an array of int64.
 """
 
-import math
 from operator import is_
 from typing import Any
 
@@ -45,11 +44,6 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
 def have_same_sizes(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     """Whether two shapes are the same for all sizes of the axes."""
     return len(a) == len(b) and all(map(are_same, a, b))
-
-
-def product(shape: tuple[Any, ...]) -> Any:
-    """Return the product of the sizes of a shape."""
-    return math.prod(shape)
 
 
 def integers(values: Any) -> Any:

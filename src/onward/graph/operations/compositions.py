@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
 from ..plan.builder import Builder
 from ..plan.passes import MOST_INPUTS, Fusion
 from ..plan.view import View, name_of
-from ..sized import broadcast_shape, dtype_of, has_sizes, have_same_sizes, product
+from ..sized import broadcast_shape, dtype_of, has_sizes, have_same_sizes
 from .evaluation import evaluate
 from .expressions import Expression
 from .registry import OPERATIONS, OPERATIONS_OF_ELEMENT, WIDENED, Operation, operation
@@ -270,7 +271,7 @@ class _Steps(Composition):
         if name not in self.located:
             signature, inputs, operations = self.values[name], dict[View, int](), list[Any]()
             elements = self._collect(name, inputs, operations)
-            count, size = len(operations), product(signature.shape)
+            count, size = len(operations), math.prod(signature.shape)
             y = self._b.new_result([*inputs])
             step, arguments = Fusion([*inputs], operations, y).step()
             self._b.add(step, *arguments)
@@ -295,7 +296,7 @@ class _Steps(Composition):
                 view = typed_view(self._b, self.located[x])
                 if view is None or 0 in view.shape:
                     raise _NoSteps
-                elements += product(view.shape)
+                elements += math.prod(view.shape)
                 places[x] = inputs.setdefault(view, len(inputs))
         operations.append((kind, function, tuple([places[x] for x in operands])))
         return elements

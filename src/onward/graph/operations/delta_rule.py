@@ -1,5 +1,6 @@
 """Recognize loops over the steps of a gated delta rule, which the core runs as one step of the same bits."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,6 @@ from ..node import Node
 from ..patterns import Matcher, Pattern
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..sized import product
 from .arguments import as_axis
 from .control import SCAN_OUTPUTS, loop_inputs
 from .registry import OPERATIONS_OF_ELEMENT, Inputs
@@ -83,7 +83,7 @@ def _steps(b: Builder, state: View, arrays: Mapping[str, View], count: Any) -> l
     numbers = [x.with_axes((*x.shape, 1), (*x.strides, 1)) for x in map(arrays.__getitem__, NUMBERS)]
     before, after = (b.reshaped(x, B, H, K, V) for x in (state, b.new(*state.shape)))
     y = b.new(count, B, H, V)
-    b.count(count * (budget.STEP + 3 * OPERATIONS_OF_ELEMENT * product(state.shape)))
+    b.count(count * (budget.STEP + 3 * OPERATIONS_OF_ELEMENT * math.prod(state.shape)))
     b.add(
         "linear_attention",
         np.float32(1),

@@ -13,7 +13,7 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import are_same, hint, is_symbolic
-from ..sized import broadcast_shape, dtype_of, product
+from ..sized import broadcast_shape, dtype_of
 from .arguments import NEGATIVE, as_axes, as_axis, as_integers
 from .compositions import composed, composing
 from .creation import counted
@@ -47,7 +47,7 @@ def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
             raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
     for i in copied:
         sizes[i] = x.shape[i]
-    if any([size < 0 for size in sizes]) or product(tuple(sizes)) != product(x.shape):
+    if any([size < 0 for size in sizes]) or math.prod(tuple(sizes)) != math.prod(x.shape):
         raise ShapeError(f"an array of shape {x.shape} cannot be reshaped to {sizes}")
     return x.reshape(sizes)
 

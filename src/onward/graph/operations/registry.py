@@ -16,6 +16,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
@@ -32,7 +33,7 @@ from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import View, name_of
 from ..size import Size, hint, is_symbolic
-from ..sized import as_numbers, dtype_of, has_sizes, integers, product
+from ..sized import as_numbers, dtype_of, has_sizes, integers
 from .arguments import as_axis
 from .modules import MODULES
 from .signatures import broadcast_booleans, like_first, like_first_boolean
@@ -284,14 +285,14 @@ class Operation:
         x: Any
         for x in inputs if self.reads_values else ():
             if type(x) is Signature:
-                given += product(x.shape)
+                given += math.prod(x.shape)
             elif isinstance(x, np.ndarray):
                 given += x.size
             else:  # omitted, or a sequence
                 continue
             if x.dtype.hasobject and not has_sizes(x):
                 each = budget.STEP
-        made = given if signatures is None else sum([product(shape) for shape, _ in signatures])
+        made = given if signatures is None else sum([math.prod(shape) for shape, _ in signatures])
         if self.reads is None:
             return each * (given + made) + budget.STEP
         reads = self.reads(inputs, attributes)

@@ -15,7 +15,7 @@ from ...core.budget import Limit
 from ...core.cell import Cell
 from ...core.identity import Identity
 from ..size import Axes, Size, hint, is_symbolic
-from ..sized import broadcast_shape, has_sizes, have_same_sizes, product
+from ..sized import broadcast_shape, has_sizes, have_same_sizes
 from .bodies import improved
 from .joined import joined_arrays
 from .passes import optimized
@@ -79,7 +79,7 @@ class Builder:
     def _new_space(self, shape: tuple[Any, ...], dtype: str) -> int:
         """Allocate memory in the arena for as many elements as a shape has."""
         space = -1 - len(self._sizes)
-        size = self._sizes[space] = product(shape) * DTYPES[dtype]
+        size = self._sizes[space] = math.prod(shape) * DTYPES[dtype]
         memory = hint(size)
         if memory > self._budget.memory:
             self._budget.check(memory=memory)
@@ -88,7 +88,7 @@ class Builder:
     def new_argument(self, *shape: Any, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
         view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape, dtype)
-        self._argument_sizes.append(product(shape) * DTYPES[dtype])
+        self._argument_sizes.append(math.prod(shape) * DTYPES[dtype])
         return view
 
     def body(self, slices: int, states: int, add: Callable[[int], bool]) -> Body | None:
@@ -292,7 +292,7 @@ class Builder:
         if not self.steps or self.steps[-1][0] not in ("filter", "product"):
             return False
         step, (*arguments, fused, y) = self.steps[-1]
-        is_output = y.space == x.space and y.offset == x.offset and product(y.shape) == product(x.shape)
+        is_output = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)
         if not is_output or fused is not None:
             return False
         self.steps[-1] = step, (*arguments, function, y)

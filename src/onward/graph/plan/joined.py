@@ -4,13 +4,13 @@ Such an array starts with the carry and ends with its next value. If the memory 
 it, that memory may be the array: the copies of the carry are then copies of elements to themselves.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onward._core as _core
 
 from ..size import are_same, hint
-from ..sized import product
 from .passes import ONE_OUTPUT, STRIDED, WINDOWED
 from .steps import Step
 from .view import DTYPES, View
@@ -51,7 +51,7 @@ def _has_all(whole: View, part: View, start: Any, sizes: Mapping[int, Any]) -> b
     size, order = DTYPES[whole.dtype], range(len(whole.shape))
     in_order = whole.permuted(*sorted(order, key=lambda axis: -hint(whole.strides[axis])))
     expected = 0, sizes[whole.space], start, *whole.strides
-    actual = whole.offset, product(whole.shape) * size, part.offset * size, *part.strides
+    actual = whole.offset, math.prod(whole.shape) * size, part.offset * size, *part.strides
     has_axis = [True, True, True, *(type(n) is not int or n != 1 for n in whole.shape)]
     pairs = zip(expected, actual, has_axis, strict=True)
     return in_order.is_contiguous() and all(are_same(a, b) for a, b, is_needed in pairs if is_needed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import onward._core as _core
 
 from ..size import are_same, is_symbolic
-from ..sized import have_same_sizes, product
+from ..sized import have_same_sizes
 from .steps import Step, views_of, with_views
 from .view import CONSTANTS, DTYPES, FIRST_OF_LOOPS, View
 
@@ -92,7 +93,7 @@ def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], size
     """Whether a step copies a whole array to a whole array, which are not used after and before it."""
     if x.space >= 0 or users[x.space][-1] != number or users[y.space][0] != number:
         return False
-    size = sizes[y.space] if y.space < 0 else product(y.shape) * DTYPES[y.dtype]
+    size = sizes[y.space] if y.space < 0 else math.prod(y.shape) * DTYPES[y.dtype]
     numbers = zip((x.offset, sizes[x.space], *x.shape), (y.offset, size, *y.shape), strict=False)
     is_whole = x.is_contiguous() and y.is_contiguous() and are_same(y.offset, 0)
     return is_whole and len(x.shape) == len(y.shape) and all(are_same(*pair) for pair in numbers)
@@ -183,7 +184,8 @@ class Fusion(NamedTuple):
         moved: list[Any] = [x if x.shape is shape else x.broadcast(*shape) for x in other.inputs]
         if view is not other.y:
             moved = [view.like(other.y, x) for x in moved]
-        if None in moved or (view.shape is not self.y.shape and product(view.shape) != product(self.y.shape)):
+        is_same = view.shape is self.y.shape or math.prod(view.shape) == math.prod(self.y.shape)
+        if None in moved or not is_same:
             return None
         places: dict[Any, int] = {}
         inner = [places.setdefault(x, len(places)) for x in moved]
