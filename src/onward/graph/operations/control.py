@@ -65,7 +65,7 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
     if isinstance(condition, np.ndarray):
         return None
     found = [_inferred_outputs(node.attributes[name], captured) for name in ("then_branch", "else_branch")]
-    return found[0] if found[0] == found[1] else None
+    return found[0] if found[0] and found[0] == found[1] else None  # without outputs, they check conditions
 
 
 def _inferred_outputs(body: Graph, inputs: Sequence[Operand | None]) -> list[Signature] | None:
