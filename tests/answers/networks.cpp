@@ -265,18 +265,14 @@ void recurrent(Hash& hash) {
     for (int block = 0; block < 3; block++) g.run({sources, both, last, sums, h}, hash);
 }
 
-// The neighbors of each element and their weights along both axes, as Resize reads them; and maxima.
+// The neighbors of each row and their weights, as Resize reads them; and maxima.
 void resized(Hash& hash) {
     Graph g;
     const Size N = 3, H = 9, W = 11, larger = 25;
     const View x = g.random({N, H, W}), y = g.array({N, larger, W}), maxima = g.array({N, 1, W});
     for (int side = 0; side < 2; side++) {
-        std::vector<Size>& table = g.tables.emplace_back();
-        for (Size n = 0; n < N; n++)
-            for (Size i = 0; i < larger; i++)
-                for (Size k = 0; k < W; k++) table.push_back((n * H + std::min(H - 1, i * H / larger + side)) * W + k);
         const View neighbors = g.array(y.shape), term = side ? g.array(y.shape) : y;
-        g.plan.gather(x, table, neighbors);
+        g.take(reshaped(x, {N * H, W}), g.random({N, larger}, N * H, DType::int64), neighbors);
         g.plan.binary(Binary::multiply, neighbors, g.random({larger, 1}), term);
         if (side) g.plan.binary(Binary::add, y, term, y);
     }
