@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -45,12 +44,10 @@ def layers_of(graph: Graph) -> Sequential:
 
     The others must be states. Raises ArgumentError, which names the node that cannot be converted.
     """
+    with suppress(ArgumentError):
+        return _layers_for(graph, (0, 0))
     axes = *(graph.inputs[0].axes or ()), 0, 0
-    *choices, fixed = product(*[{0: 0, size if isinstance(size, int) else 0: 0} for size in axes[:2]])
-    for each in choices:  # numbers in the graph may be sizes that the file fixes
-        with suppress(ArgumentError):
-            return _layers_for(graph, each)
-    return _layers_for(graph, fixed)
+    return _layers_for(graph, [size if isinstance(size, int) else 0 for size in axes[:2]])
 
 
 def _layers_for(graph: Graph, fixed: Sequence[int]) -> Sequential:
@@ -218,16 +215,15 @@ class _Chain:
         places = self.places.get(node.inputs[-1 if node.operation == "Gather" else 0])
         if places is None:
             return False
-        rows, make, features = self._rows_of(places), _activation(node, self.constants), self.features
-        is_elementwise = make is not None
+        rows, features, make = self._rows_of(places), self.features, _activation(node, self.constants)
         if make is None and rows is not None:
             make, features = self._dense(node, rows.ndim)
+            self.directions = 1
         if make is None:
             return False
         if not self._holds(places, self.rows):
             self._select_last()
         higher, self.features = self._add(make), features
-        self.directions = self.directions if is_elementwise else 1
         self.places[node.outputs[0]] = places + higher if rows is None else self._at(rows)
         return True
 

@@ -10,25 +10,27 @@ from support import onnx_nodes
 from support.onnx_nodes import open_model
 
 from onward import errors
-from onward.graph import Graph, Input, Model
+from onward.graph import Model
 
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
-WEIGHTS = {
-    "W": (1, 4 * H, I),
-    "R": (1, 4 * H, H),
-    "B": (1, 8 * H),
-    "W2": (2, 3 * H, I),
-    "R2": (2, 3 * H, H),
-    "M": (H, 2),
-    "b": (2,),
-}
 
 
 def graph_of(
     nodes: list[onnx.NodeProto], constants: dict[str, Any], opset: int = 14, **inputs: np.ndarray
 ) -> Model:
     rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in WEIGHTS.items()}
+    weights = {
+        name: rng.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in {
+            "W": (1, 4 * H, I),
+            "R": (1, 4 * H, H),
+            "B": (1, 8 * H),
+            "W2": (2, 3 * H, I),
+            "R2": (2, 3 * H, H),
+            "M": (H, 2),
+            "b": (2,),
+        }.items()
+    }
     inputs = {"x": np.zeros((T, B, I), np.float32)} | inputs
     return open_model(onnx_nodes.model_of(nodes, inputs, ["y"], weights | constants, opset))
 
@@ -188,29 +190,6 @@ def test_every_way_to_read_the_final_state_is_the_last_step() -> None:
         graph = graph_of([lstm(), read], {"zero": np.array(0), "minus": np.array(-1)})
         assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM", "Last"]
         np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
-
-
-@pytest.mark.parametrize("step", range(6))
-def test_a_step_by_its_number_is_not_the_last_one(step: int) -> None:
-    graph = graph_of([lstm(), node("Gather", "Y", "step")], {"step": np.array(step)})
-    with pytest.raises(errors.ArgumentError, match="the Gather"):
-        graph.layers()
-
-
-@pytest.mark.parametrize("axes", [(1, 1, I), (1, 9, I), (6, "time", I)])
-def test_sizes_that_a_file_fixes_may_be_numbers_in_it(axes: tuple[int | str, ...]) -> None:
-    """As exporters write a batch of sequences, if not all of its axes are dynamic."""
-    rng, graph = np.random.default_rng(0), Graph()
-    steps = graph.add("Transpose", graph.add_input("x", np.float32, axes), perm=[1, 0, 2])
-    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in WEIGHTS.items()}
-    W, R = (graph.add_constant(weights[name]) for name in ("W2", "R2"))
-    Y = graph.add("GRU", steps, W, R, hidden_size=H, direction="bidirectional")
-    rows = graph.add("Transpose", Y, perm=[2, 0, 1, 3])
-    graph.outputs = (graph.add("Reshape", rows, graph.add_constant(np.array([axes[0], -1, 2 * H]))),)
-    graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
-    model, x = Model(graph), rng.normal(size=(axes[0], 1 if axes[1] == 1 else 9, I)).astype(np.float32)
-    assert model.layers().batch_first
-    np.testing.assert_array_equal(model.layers()(x), model(x))
 
 
 def bidirectional(*after: onnx.NodeProto, **shapes: list[int]) -> Model:
