@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..core import activations, budget
+from ..core import activations
 from ..errors import ArgumentError, OnwardError
 from ..graph.activation_names import OPERATORS
 from ..graph.graph import Graph
-from ..graph.inference import outputs_of
-from ..graph.node import AnyArray, Node, needed_nodes
-from ..graph.operations import OPERATIONS
+from ..graph.inference import Values, outputs_of
+from ..graph.node import Node, Signature, needed_nodes
+from ..graph.size import Axes
 from .activation import Activation, Softmax
-from .base import NO_WEIGHTS
-from .base_model import BaseModel
+from .base import NO_WEIGHTS, Layer
 from .linear import Embedding, Linear
 from .norm import LayerNorm
 from .rnn import of_cell
@@ -31,12 +27,8 @@ MOVES = {
     "Cast", "Concat", "ConstantOfShape", "Expand", "FinalState", "Gather", "Identity", "Mul", "Reshape",
     "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
 }  # fmt: skip
-SHAPES = {"Shape", "Steps"}  # of which read only shapes
-# Of the first two axes. A number in the graph that holds for sequences of one size is wrong for the others.
-SIZES = (3, 5), (5, 4)
-
-Make = Callable[[], BaseModel]  # makes a layer
-Places = NDArray[np.int64]
+SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain's last value
+FEATURES, DIRECTIONS = "features", "directions"
 
 
 def layers_of(graph: Graph) -> Sequential:
@@ -44,247 +36,303 @@ def layers_of(graph: Graph) -> Sequential:
 
     The others must be states. Raises ArgumentError, which names the node that cannot be converted.
     """
-    with suppress(ArgumentError):
-        return _layers_for(graph, (0, 0))
-    axes = *(graph.inputs[0].axes or ()), 0, 0
-    return _layers_for(graph, [size if isinstance(size, int) else 0 for size in axes[:2]])
-
-
-def _layers_for(graph: Graph, fixed: Sequence[int]) -> Sequential:
-    """Return the layers for an input whose first two axes have these sizes, or any where they are 0."""
-    for sizes in SIZES:
-        with budget.Limit.of(graph.constants.values()).entered():
-            chain = _Chain(graph, [size or other for size, other in zip(fixed, sizes, strict=True)])
-            for node in graph.nodes:
-                chain.follow(node)
-            chain.finish(graph)
-    return Sequential(*[make() for make in chain.makers])
+    chain = _Chain(graph)
+    for node in graph.nodes:
+        chain.follow(node)
+    return chain.finished(*graph.outputs)
 
 
 class _Chain:
-    """Follows the nodes from the first input, and the places of the elements that the last layer returns.
+    """Follows the nodes from the first input: the last value `at`, its `axes`, and the layers so far.
 
-    `rows` numbers the steps of all sequences, as the first two axes of the input hold them. A row of the last
-    layer is at the place `start` + row * `features`; the places of what other layers return are lower.
+    An axis is a tuple of its parts: numbers of axes of the input, DIRECTIONS if there are two, and FEATURES.
+    It has several parts if it merges them, and none if it is the axis of the only direction.
     """
 
-    def __init__(self, graph: Graph, sizes: Sequence[int]) -> None:
-        x, *others = graph.inputs
-        self.constants, self.values = graph.constants, dict(graph.constants)  # and what follows from shapes
+    def __init__(self, graph: Graph) -> None:
+        self.constants = graph.constants
         self.needed = {graph.outputs[0]}  # the values that the first output depends on
         needed_nodes(graph.nodes, self.needed)
-        self.makers: list[Make] = []
-        self.rows: Places = np.arange(math.prod(sizes)).reshape(sizes)
-        self.kept = [self.rows]  # what the last layer may return: all rows, or those of final states
-        self.time: Any = None  # the axis of time in the input, too
-        self.is_last = False  # whether there is a layer that selects the last rows
-        self.start, self.features, self.directions = 0, _features(graph), 1
-        self.places: dict[str, Places] = {x.name: self._at(self.rows)}  # of the elements of values
-        self.inputs = [declared.name for declared in others]
-        self.states = set(self.inputs)  # the states, and values that only move states
+        self.at = graph.inputs[0].name
+        shape = graph.inputs[0].axes or ()
+        parts: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
+        self.axes: list[Any] = [(part,) for part in parts]
+        self.features: Any = (FEATURES,)
+        # the size of each part, and the values that follow from sizes
+        declared = shape if len(shape) == len(parts) else [""] * len(parts)
+        open_axes = Axes(is_open=True)
+        self.sizes: dict[Any, Any] = {
+            part: size if isinstance(size, int) and size else open_axes.add(f"axis {part}")
+            for part, size in zip(parts, declared, strict=True)
+        }
+        self.values: Values = dict(graph.constants)
+        self.time: Any = None  # the time axis of the input, known from the first recurrent node
+        self.inputs = [declared.name for declared in graph.inputs[1:]]
+        self.states = set(self.inputs)  # the states, and values that only move states or shapes
+        self.all_steps: set[str] = set()  # values that give each row the full length
         self.lengths = ""  # the input that holds the lengths, if there is one
+        self.layers: list[Layer] = []
+        self.final: set[str] = set()  # final states of layers of one direction
+        self.among = 0, 1  # the place of the value among concatenated final states, and their number
 
     def follow(self, node: Node) -> None:
         """Extend the chain by a node that uses its last value."""
-        known: dict[str, AnyArray] = {name: self.values[name] for name in node.inputs if name in self.values}
-        places = {name: self.places[name] for name in node.inputs if name in self.places}
-        inputs, outputs = {*filter(None, node.inputs)}, {*filter(None, node.outputs)}
-        is_state = False
-        if node.operation in MOVES and known.keys() | self.states >= inputs:
-            arrays = [*known.values(), node.attributes.get("value")]
-            is_state = all(a is None or a.dtype.kind != "f" or not a.any() for a in arrays)
-        self.states |= outputs if is_state else set()
-        if is_state and self.needed.isdisjoint(outputs):
-            return
-        if node.operation not in SHAPES and any((x >= self.start).any() for x in places.values()):
+        outputs = set(node.outputs)
+        if self.at in node.inputs and node.operation not in SHAPES:
+            activation = self._elementwise if node.operation in OPERATORS else None
+            step = getattr(self, f"_take_{node.operation.lower()}", activation)
             if node.operation == "Recurrent":
                 self._recurrent(node)
-            elif not self._layer(node) and not self._moves(node, known | places):
+            elif step is None or not step(node, [self.constants.get(name) for name in node.inputs]):
                 raise ArgumentError(f"{node} cannot be converted to layers")
-        elif node.operation in SHAPES or not places:
-            self.values |= _computed(node, known | places)
-        if not is_state and not self.needed.isdisjoint(outputs - self.values.keys() - self.places.keys()):
+            else:
+                self.at = node.outputs[0]
+        elif self._only_moves(node):
+            self.states |= outputs
+            self._infer(node)
+            self.all_steps |= outputs if node.operation == "Steps" else set()
+        elif outputs & self.needed:
             raise ArgumentError(f"{node} is not part of a chain of layers")
 
-    def finish(self, graph: Graph) -> None:
-        """Let the layers return the first output. Raises ArgumentError if they do not."""
-        output, *others = graph.outputs
+    def finished(self, output: str, *others: str) -> Sequential:
         if dropped := [name for name in others if name not in self.states]:
             raise ArgumentError(f"{dropped[0]} is neither the first output nor a state of a layer")
-        places = self.places.get(output, np.array(-1))
-        if (places < self.start).any():
-            raise ArgumentError(
-                f"{output} has the final states of several layers, or does not follow from them"
-            )
-        in_order = [self._are_in_order(places, rows) for rows in self.kept]
-        if not any(in_order):
-            nodes = "".join(f"{node}: " for node in graph.nodes if output in node.outputs)
-            raise ArgumentError(f"{nodes}the axes of {output} are not in the order that layers have")
-        if not in_order[0]:
-            self._select_last()
+        if self.at != output:
+            raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
+        if self.among != (0, 1):
+            raise ArgumentError(f"{output} has the final states of several layers")
+        kept = [axis for axis in self.axes if axis not in ((), (DIRECTIONS,), (FEATURES,), self.features)]
+        rest = self.axes[:-3] + self.axes[-2:]  # than that of the directions in outputs of ONNX's operators
+        if kept != sorted(kept) or () in rest:
+            raise ArgumentError(f"the axes of {output} are not in the order that layers have")
+        return Sequential(*self.layers)
 
-    def _at(self, rows: Places) -> Places:
-        """Return the places of the elements of rows; without features, a row is one element."""
-        budget.take(rows.nbytes * max(1, self.features))
-        if not self.features:
-            return self.start + rows
-        return self.start + rows[..., None] * self.features + np.arange(self.features)
+    def _size(self, axis: Any) -> Any:
+        return math.prod(self.sizes[part] for part in axis)
 
-    def _rows_of(self, places: Places) -> Places | None:
-        """Return the rows of places whose last axis holds the features in order, or None."""
-        if not self.features:
-            return places - self.start
-        first = places[..., 0] - self.start
-        is_whole = places.shape[-1] == self.features and not (first[first >= 0] % self.features).any()
-        return first // self.features if is_whole and (np.diff(places) == 1).all() else None
+    def _infer(self, node: Node) -> None:
+        """Infer the outputs of a node from the shape of the last value."""
+        self.values[self.at] = Signature(tuple(map(self._size, self.axes)), np.dtype(np.float32))
+        with contextlib.suppress(OnwardError, KeyError):  # an operator may reject these sizes
+            self.values |= outputs_of(node, self.values)
 
-    def _holds(self, places: Places, rows: Places) -> bool:
-        """Whether places hold each element of some rows of the last layer once, and no others of it."""
-        return np.array_equal(np.sort(places[places >= self.start]), np.sort(self._at(rows), None))
-
-    def _are_in_order(self, places: Places, rows: Places) -> bool:
-        """Whether places are those of rows, perhaps with an axis of directions as in ONNX's operators."""
-        plain = self._at(rows)
-        parts = plain.reshape(*plain.shape[:-1], self.directions, -1)
-        return any(np.array_equal(places, each) for each in (plain, np.moveaxis(parts, -2, -3)))
-
-    def _select_last(self) -> None:
-        if not self.is_last:
-            self.makers.append(partial(Last, batch_first=self.time == 1))
-        self.is_last = True
-
-    def _add(self, make: Make) -> int:
-        """Add a layer; return how much higher the places of its rows are."""
-        self.makers.append(make)
-        before, self.start = self.start, self.start + 2 * self.rows.size * max(1, self.features)
-        return self.start - before
+    def _only_moves(self, node: Node) -> bool:
+        """Whether a node only moves states or shapes; constants among its inputs must be zeros."""
+        values = [self.constants[name] for name in node.inputs if name in self.constants and name]
+        if node.attributes.get("value") is not None:
+            values.append(node.attributes["value"])
+        zeros = all(value.dtype.kind != "f" or not value.any() for value in values)
+        known = self.states | self.constants.keys() | ({self.at} if node.operation in SHAPES else set())
+        return node.operation in MOVES and zeros and known.issuperset(node.inputs)
 
     def _recurrent(self, node: Node) -> None:
         x, lengths, *states = (*node.inputs, "", "", "")[:4]
-        cell, rows = node.attributes["cell"], self._rows_of(self.places[x]) if x in self.places else None
-        axes = [axis for axis in (0, 1) if rows is not None and np.array_equal(rows, self._steps(axis))]
-        if not axes or not self.features or self.time not in (None, *axes):
+        time, batch = self.axes[:2]
+        if self.time not in (None, time) or self.axes[2:] != [self.features] or x != self.at:
             raise ArgumentError(f"{node} has a different time axis from the nodes before it")
         if node.attributes.get("reverse"):
             raise ArgumentError(f"{node} runs only in reverse, which layers do not support")
         for name in states:
-            if name not in self.states and np.any(self.values.get(name, 0)):
+            if name not in self.states and np.any(self.constants.get(name, 0)):
                 raise ArgumentError(f"{node} starts from a constant state other than zeros")
-        time = axes[0] if self.time is None else self.time
-        steps = self._steps(time)
-        used = "" if np.all(self.values.get(lengths, 0) == len(steps)) else lengths
-        if used not in ("", *self.inputs) or (self.time is not None and used != self.lengths):
+        used_lengths = "" if lengths in self.all_steps else lengths
+        if used_lengths not in ("", *self.inputs) or (self.time is not None and used_lengths != self.lengths):
             raise ArgumentError(f"{node} takes different lengths from the other nodes")
-        self.time, self.lengths = time, used
-        last = self.rows.size + np.arange(steps.shape[1]) if used else steps[-1]
-        self.kept = [self.rows, last]
-        self._add(partial(of_cell, cell, time == 1))
-        self.features, self.directions = cell.sizes.DP, cell.sizes.D
+        self.time, self.lengths = time, used_lengths
+        cell = node.attributes["cell"]
+        self.layers.append(of_cell(cell, time == (1,)))
+        D, units = cell.sizes.D, cell.sizes.P
+        self.states |= set(node.outputs[1:])
         y, h = (*node.outputs, "")[:2]
-        final = self._at(last)[None]
-        found = {y: self._at(steps)}
-        if cell.sizes.D == 1:  # the final states of the layers of a cell
-            found[h] = np.concatenate([*[final - self.start] * (cell.num_layers - 1), final])
-        self.places |= {name: places for name, places in found.items() if name}
-        self.states |= {*filter(None, node.outputs[1:])}
+        if D == 1:
+            self.final.add(h)
+        self.sizes |= {DIRECTIONS: D, FEATURES: units}
+        self.features = (DIRECTIONS, FEATURES)[2 - D :]
+        if y in self.needed or D == 2:
+            self.at, self.axes = y, [time, batch, self.features]
+        else:
+            self.layers.append(Last(batch_first=time == (1,)))
+            self.at, self.axes = h, [(), batch, self.features]
 
-    def _steps(self, time: int) -> Places:
-        """Return the rows (T, B) of all steps, if time is this axis of the input."""
-        return self.rows.swapaxes(0, time)
-
-    def _moves(self, node: Node, arrays: Mapping[str, AnyArray]) -> bool:
-        """Follow a node that moves whole rows, or all elements; return whether it does."""
-        found, places = None, arrays.get(node.inputs[0])
-        match node.operation:
-            case "Cast" if not self.makers:  # layers convert the input themselves
-                found = places
-            case "FinalState" if node.inputs[2] == self.lengths:  # so do layers for rows without steps
-                found = places
-            case "LastStep" if self.lengths and node.inputs[1] == self.lengths and places is not None:
-                if np.array_equal(places, self._at(self._steps(self.time).T)):
-                    found = self._at(self.kept[-1])
-            case operation if operation == "Concat" or OPERATIONS[operation].moves:
-                found = _computed(node, arrays).get(node.outputs[0])
-        if found is None or not any(self._holds(found, rows) for rows in self.kept):
+    def _last_step(self, axis: int) -> bool:
+        if self.time is None or not self._is(axis, self.time):
             return False
-        self.places[node.outputs[0]] = found
+        del self.axes[axis]
+        self.layers.append(Last(batch_first=self.time == (1,)))
         return True
 
-    def _layer(self, node: Node) -> bool:
-        """Add the layer of a node; return whether there is one."""
-        places = self.places.get(node.inputs[-1 if node.operation == "Gather" else 0])
-        if places is None:
+    # One method for each operator, _take_..., returns whether the chain continues through the node.
+    # `constants` are the inputs that are constants, None for others.
+
+    def _take_finalstate(self, node: Node, constants: list[Any]) -> bool:
+        """Select the state of rows without steps, as layers do."""
+        return node.inputs[0] == self.at and node.inputs[2] == self.lengths
+
+    def _take_unsqueeze(self, node: Node, constants: list[Any]) -> bool:
+        """Insert the axis of the only direction."""
+        axes = [] if constants[1] is None else [int(axis) % (len(self.axes) + 1) for axis in constants[1]]
+        if len(axes) != 1 or () in self.axes or self.sizes.get(DIRECTIONS) != 1:
             return False
-        rows, features, make = self._rows_of(places), self.features, _activation(node, self.constants)
-        if make is None and rows is not None:
-            make, features = self._dense(node, rows.ndim)
-            self.directions = 1
-        if make is None:
-            return False
-        if not self._holds(places, self.rows):
-            self._select_last()
-        higher, self.features = self._add(make), features
-        self.places[node.outputs[0]] = places + higher if rows is None else self._at(rows)
+        self.axes.insert(axes[0], ())
         return True
 
-    def _dense(self, node: Node, last_axis: int) -> tuple[Make | None, int]:
-        """Return what makes the layer of a node over the features, and how many features that returns."""
-        a, F = node.attributes, self.features
-        arrays: list[Any] = [self.constants.get(name) for name in node.inputs if name]
-        is_plain = a.get("alpha", 1) == a.get("beta", 1) == 1 and not a.get("transA")
-        is_over_features = F and a.get("axis", -1) in (-1, last_axis)
-        match node.operation, arrays:
-            case "Gather", [table, None] if not (F or table is None or table.ndim != 2 or a.get("axis")):
-                return partial(_filled, Embedding, table.shape, {}, table), table.shape[1]
-            case "MatMul" | "Gemm", [None, W, *bias] if W is not None and W.ndim == 2 and is_plain:
-                W = W.T if a.get("transB") else W
-                if len(W) == F and all(b is not None and b.shape == W.shape[1:] for b in bias):
-                    return partial(_filled, Linear, W.shape, {"bias": bool(bias)}, W.T, *bias), W.shape[1]
-            case "LayerNormalization", [None, *weights] if is_over_features:
-                options = {"eps": a.get("epsilon", 1e-5), "bias": len(weights) == 2}
-                if all(w is not None and w.shape == (F,) for w in weights):
-                    return partial(_filled, LayerNorm, (F,), options, *weights), F
-            case "Softmax", _ if is_over_features:
-                return Softmax, F
-        return None, 0
+    def _take_concat(self, node: Node, constants: list[Any]) -> bool:
+        """Concatenate final states of which later nodes use one."""
+        if not self.final.issuperset(node.inputs) or not self._is(node.attributes["axis"], ()):
+            return False
+        self.among = list(node.inputs).index(self.at), len(constants)
+        return list(node.inputs).count(self.at) == 1
 
+    def _take_slice(self, node: Node, constants: list[Any]) -> bool:
+        """Select the final state with which the chain continues."""
+        starts, ends, axes, steps = (*constants[1:], None, None)[:4]
+        if starts is None or ends is None or axes is None or len(axes) != 1:
+            return False
+        step = 1 if steps is None else int(steps[0])
+        taken = range(self.among[1])[int(starts[0]) : int(ends[0]) : step]
+        fits = self._is(int(axes[0]), ()) and list(taken) == [self.among[0]]
+        self.among = 0, 1
+        return fits
 
-def _activation(node: Node, constants: Mapping[str, AnyArray]) -> Make | None:
-    """Return what makes the layer of an elementwise function, or None for other nodes."""
-    a, name = node.attributes, node.operation
-    if name == "Clip":  # to [0, 6]
-        bounds = [constants.get(each) for each in node.inputs[1:]]
-        return partial(Activation, "relu6") if bounds == [0, 6] else None
-    if name == "Selu":
-        numbers = dict(zip(("alpha", "gamma"), activations.call("selu")[1:], strict=True))
-        return partial(Activation, "selu") if a in ({}, numbers) else None
-    if name == "Swish":
-        return partial(Activation, "silu") if a.get("alpha", 1) == 1 else None
-    function, defaults = OPERATORS.get(name, ("", {}))
-    if not function or not a.keys() <= defaults.keys():
-        return None
-    return partial(Activation, function, *(a.get(each, value) for each, value in defaults.items()))
+    def _is(self, axis: int, what: Any) -> bool:
+        return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
+    def _take_cast(self, node: Node, constants: list[Any]) -> bool:
+        return not self.layers  # layers convert the input themselves
 
-def _filled(kind: Any, sizes: Sequence[int], options: Mapping[str, Any], *weights: AnyArray) -> BaseModel:
-    """Return a layer with a weight and perhaps a bias."""
-    layer: BaseModel = kind(*sizes, dtype=weights[0].dtype, rng=NO_WEIGHTS, **options)
-    layer.load_state_dict(dict(zip(("weight", "bias"), weights, strict=False)))
-    return layer
+    def _take_transpose(self, node: Node, constants: list[Any]) -> bool:
+        if len(node.attributes["perm"]) != len(self.axes):
+            return False
+        self.axes = [self.axes[axis] for axis in node.attributes["perm"]]
+        return True
 
+    def _take_squeeze(self, node: Node, constants: list[Any]) -> bool:
+        """Remove the axis of the only direction."""
+        axes = None if len(constants) < 2 else constants[1]
+        if axes is None or len(axes) != 1 or not self._is(int(axes[0]), ()) or self.among != (0, 1):
+            return False
+        del self.axes[int(axes[0])]
+        return True
 
-def _features(graph: Graph) -> int:
-    """Return the features of the first input, 0 without an axis for them, or else a guess."""
-    axes = graph.inputs[0].axes or ()
-    sizes: list[Any] = [0] if len(axes) == 2 else [size or "" for size in axes[2:3]]
-    sizes += [node.attributes["cell"].input_size for node in graph.nodes if "cell" in node.attributes]
-    sizes += [array.shape[0] for array in graph.constants.values() if array.ndim == 2]
-    return next((size for size in sizes if isinstance(size, int)), 1)
+    def _take_reshape(self, node: Node, constants: list[Any]) -> bool:
+        """Merge the directions and the features, split them, or remove the axis of the only direction."""
+        before = self.axes
+        return self._regroup(node) and self.axes != before and self._merged() <= {self.features}
 
+    def _take_flatten(self, node: Node, constants: list[Any]) -> bool:
+        """Merge the axes before the features, as exporters do around a softmax."""
+        return self._regroup(node) and len(self.axes) == 2 and self.axes[-1] == self.features
 
-def _computed(node: Node, arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """Return the outputs of a node as far as they follow from arrays by the names of its inputs."""
-    if arrays.keys() >= {*filter(None, node.inputs)}:
-        with suppress(OnwardError):  # an operator may reject these sizes
-            return {name: a for name, a in outputs_of(node, arrays).items() if isinstance(a, np.ndarray)}
-    return {}
+    def _merged(self) -> set[Any]:
+        return {axis for axis in self.axes if len(axis) > 1}
+
+    def _regroup(self, node: Node) -> bool:
+        """Distribute the parts of the axes over the axes of the output, in the same order."""
+        self._infer(node)
+        found = self.values.get(node.outputs[0])
+        if found is None or self.among != (0, 1):
+            return False
+        parts, self.axes = [part for axis in self.axes for part in axis], []
+        for size in found.shape:
+            axis: Any = ()
+            while parts and (self._size(axis) != size or (not axis and self.sizes[parts[0]] == 1)):
+                axis += (parts.pop(0),)
+            self.axes.append(axis)
+        return not parts and [self._size(axis) for axis in self.axes] == list(found.shape)
+
+    def _take_gather(self, node: Node, constants: list[Any]) -> bool:
+        table, index = constants
+        if (
+            table is not None
+            and node.attributes.get("axis", 0) == 0
+            and table.ndim == 2
+            and (FEATURES,) not in self.axes
+        ):
+            self._add(Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS), table)
+            self.axes.append(self.features)
+            self.sizes[FEATURES] = table.shape[1]
+            return True
+        if index is None or index.ndim != 0:
+            return False
+        axis = node.attributes.get("axis", 0)
+        if self._is(axis, ()):
+            place, count = self.among
+            del self.axes[axis]
+            self.among = 0, 1
+            return bool(index in (place, place - count))
+        # without lengths, the last step of the batch is the last one of each row
+        return bool(index == -1) and not self.lengths and self._last_step(axis)
+
+    def _take_laststep(self, node: Node, constants: list[Any]) -> bool:
+        """Select the last step of each row by the lengths of the recurrent layers."""
+        return bool(self.lengths) and node.inputs[1] == self.lengths and self._last_step(1)
+
+    def _take_swish(self, node: Node, constants: list[Any]) -> bool:
+        self.layers.append(Activation("silu"))
+        return bool(node.attributes.get("alpha", 1) == 1)
+
+    def _elementwise(self, node: Node, constants: list[Any]) -> bool:
+        function, defaults = OPERATORS[node.operation]
+        if not node.attributes.keys() <= defaults.keys():
+            return False
+        numbers = (node.attributes.get(name, value) for name, value in defaults.items())
+        self.layers.append(Activation(function, *numbers))
+        return True
+
+    def _take_selu(self, node: Node, constants: list[Any]) -> bool:
+        _, alpha, gamma = activations.call("selu")
+        self.layers.append(Activation("selu"))
+        return node.attributes in ({}, {"alpha": alpha, "gamma": gamma})
+
+    def _take_clip(self, node: Node, constants: list[Any]) -> bool:
+        """Clip to [0, 6], which is relu6."""
+        bounds = constants[1:]
+        self.layers.append(Activation("relu6"))
+        return bounds == [0, 6]
+
+    def _take_layernormalization(self, node: Node, constants: list[Any]) -> bool:
+        _, *arrays = constants
+        if any(a is None or a.ndim != 1 for a in arrays) or not self._is_over_features(node):
+            return False
+        size, dtype, epsilon = len(arrays[0]), arrays[0].dtype, node.attributes.get("epsilon", 1e-5)
+        layer = LayerNorm(size, epsilon, bias=len(arrays) == 2, dtype=dtype, rng=NO_WEIGHTS)
+        self._add(layer, *arrays)
+        return True
+
+    def _take_matmul(self, node: Node, constants: list[Any]) -> bool:
+        """Multiply by a constant matrix, and add the constant third input if there is one."""
+        _, W, *b = constants
+        return node.inputs[0] == self.at and (not b or b[0] is not None) and self._linear(W, *b)
+
+    def _take_gemm(self, node: Node, constants: list[Any]) -> bool:
+        _, W, b = (*constants, None)[:3]
+        a = node.attributes
+        plain = a.get("alpha", 1) == 1 and a.get("beta", 1) == 1 and not a.get("transA")
+        if not plain or (len(node.inputs) == 3 and b is None):
+            return False
+        return self._linear(W.T if a.get("transB") and W is not None else W, b)
+
+    def _linear(self, W: Any, b: Any = None) -> bool:
+        if W is None or W.ndim != 2 or self.axes[-1:] != [self.features]:
+            return False
+        if b is not None and b.shape != W.shape[1:]:
+            return False
+        inputs, outputs = W.shape
+        layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=NO_WEIGHTS)
+        self._add(layer, W.T, *([] if b is None else [b]))
+        self.features, self.sizes[FEATURES] = (FEATURES,), outputs
+        self.axes[-1] = self.features
+        return True
+
+    def _take_softmax(self, node: Node, constants: list[Any]) -> bool:
+        self.layers.append(Softmax())
+        return self._is_over_features(node)
+
+    def _is_over_features(self, node: Node) -> bool:
+        is_last = node.attributes.get("axis", -1) in (-1, len(self.axes) - 1)
+        return bool(is_last and self.axes[-1] == self.features)
+
+    def _add(self, layer: Layer, *weights: Any) -> None:
+        """Add a layer with a weight and perhaps a bias."""
+        layer.load_state_dict(dict(zip(("weight", "bias"), weights, strict=False)))
+        self.layers.append(layer)
