@@ -1,7 +1,7 @@
 """Operations that only move elements, as views if strides can express the result, otherwise as copies."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -18,8 +18,9 @@ from .arguments import NEGATIVE, as_axes, as_axis, as_integers
 from .compositions import composed, composing
 from .creation import counted
 from .expressions import where
-from .registry import along_axis, elementwise, operation
+from .registry import Inputs, along_axis, elementwise, operation
 from .signatures import common_dtype, like_first
+from .value import typed_view
 
 # Operations without a signature rule return views (`Strided`), which have the shape of the result. Operations
 # that merge axes count as elementwise: a merged axis has no counterpart in the output.
@@ -162,14 +163,25 @@ def split(
     return tuple(x[(*before, slice(*ends))] for ends in pairwise([0, *accumulate(parts)]))
 
 
-@composed("Dropout")
-def dropout(x: Any, ratio: Any = None, training_mode: Any = None, *, seed: int = 0) -> Iterator[Any]:
+@operation(
+    "Dropout",
+    signature=lambda x, *others, **seed: [Signature.of(x), Signature(x.shape, np.dtype(bool))],
+    combines=elementwise,
+)
+def dropout(
+    x: AnyArray, ratio: AnyArray | None = None, training_mode: AnyArray | None = None, *, seed: int = 0
+) -> tuple[Any, ...]:
     """The input and a mask of ones: graphs run in inference mode."""
-    ratio, trains = (part and part.known for part in (ratio, training_mode))
-    if isinstance(trains, np.ndarray) and trains.item() and (ratio is None or ratio.item() > 0):
+    is_active = training_mode is not None and training_mode.item() and (ratio is None or ratio.item() > 0)
+    if is_active:
         raise ArgumentError("Dropout in training mode is not supported; export the model in inference mode")
-    yield x
-    yield x.t.constant_of(True, bool).apply("Expand", x.apply("Shape"))
+    return x, np.broadcast_to(True, x.shape)
+
+
+@dropout.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return None if x is None or any(node.outputs[1:]) else [x]
 
 
 def _expand_signature(x: Operand, shape: AnyArray) -> Signature:
