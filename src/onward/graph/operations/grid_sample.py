@@ -1,18 +1,14 @@
 """Interpolation at the coordinates of a grid: GridSample, and AffineGrid, which makes one."""
 
-import itertools
-from functools import reduce
-from operator import add, and_, mul
+import math
 from typing import Any
 
 import numpy as np
 
 from ...errors import ShapeError
 from ..node import AnyArray, Operand, Signature
-from .compositions import composed
-from .expressions import maximum, where
 from .registry import operation
-from .resize import RADII, weight
+from .resize import neighbors
 
 
 def _grid_signature(x: Operand, grid: Operand, **attributes: Any) -> Signature:
@@ -25,65 +21,61 @@ def _grid_signature(x: Operand, grid: Operand, **attributes: Any) -> Signature:
     return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
 
-@composed("GridSample", signature=_grid_signature, widens=True)
+@operation("GridSample", signature=_grid_signature, widens=True)
 def grid_sample(
-    x: Any, grid: Any, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
-) -> Any:
+    x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+) -> AnyArray:
     """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first.
 
     Elements outside of x are zeros: no weight of 0 makes an infinity at its border NaN.
     """
-    pixels, n = x.apply("Transpose", perm=[0, *range(2, x.rank), 1]), x.rank - 2
-    coordinates = (grid.apply("Gather", n - 1 - axis, axis=-1) for axis in range(n))
-    axes = [_taps(x, *each, align_corners, mode, padding_mode) for each in enumerate(coordinates, start=2)]
-    terms = []
-    for taps in itertools.product(*axes):
-        places, weights, inside = zip(*taps, strict=True)
-        first, *rest = (place.apply("Unsqueeze", [-1]) for place in places)
-        elements = pixels.apply("GatherND", first.apply("Concat", *rest, axis=-1), batch_dims=1)
-        if None not in inside:
-            elements = where(reduce(and_, inside).apply("Unsqueeze", [-1]), elements, 0)
-        terms.append(elements * reduce(mul, weights).apply("Unsqueeze", [-1]))
-    return reduce(add, terms).apply("Transpose", perm=[0, n + 1, *range(1, n + 1)])
+    sizes = x.shape[2:]
+    if 0 in grid.shape:
+        return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+    indices, weights, counts = [], [], []
+    for axis, size in enumerate(sizes):
+        normal = grid[..., len(sizes) - 1 - axis]
+        at = (normal + 1) / 2 * (size - 1) if align_corners else ((normal + 1) * size - 1) / 2
+        bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
+        if mode == "nearest":
+            at = np.rint(at)
+        if padding_mode == "reflection":
+            at = _reflect(at, *bounds)
+        if padding_mode != "zeros" and mode != "cubic":
+            at = np.clip(at, 0, size - 1)
+        at = np.nan_to_num(at, nan=-2, posinf=size + 1, neginf=-2).clip(-4, size + 4)
+        if mode == "nearest":
+            places, weight = at[..., None].astype(np.int64), np.ones((*at.shape, 1), x.dtype)
+        else:
+            places, weight = neighbors(mode, at.reshape(-1), np.float32(1), np.float32(-0.75))
+            places, weight = (a.reshape(*at.shape, a.shape[-1]) for a in (places, weight))
+        counts.append((places >= 0) & (places < size))
+        if mode == "cubic" and padding_mode != "zeros":
+            counts[-1][:] = True
+        if padding_mode == "reflection":
+            places = _reflect(places.astype(np.float64), *bounds).astype(np.int64)
+        indices.append(places.clip(0, size - 1))
+        weights.append(weight.astype(x.dtype))
+    batch = np.arange(len(x)).reshape(-1, *[1] * len(sizes))
+    y = np.zeros((len(x), *grid.shape[1:-1], x.shape[1]), x.dtype)
+    for tap in np.ndindex(*(a.shape[-1] for a in indices)):
+        inside = np.logical_and.reduce([a[..., k] for a, k in zip(counts, tap, strict=True)])
+        elements = x[(batch, slice(None), *(a[..., k] for a, k in zip(indices, tap, strict=True)))]
+        factor = math.prod((a[..., k] for a, k in zip(weights, tap, strict=True)), start=x.dtype.type(1))
+        y += np.where(inside[..., None], elements, 0) * factor[..., None]
+    return np.moveaxis(y, -1, 1)
 
 
-def _taps(
-    x: Any, axis: int, normal: Any, align_corners: int, mode: str, padding_mode: str
-) -> list[tuple[Any, Any, Any]]:
-    """Return the places and the weights of the elements of an axis around coordinates from -1 to 1.
-
-    The third part is whether a place is inside of x, or None if each place counts as one.
-    """
-    size = x.apply("Shape", start=axis, end=axis + 1).cast(normal.dtype)
-    at = (normal + 1) / 2 * (size - 1) if align_corners else ((normal + 1) * size - 1) / 2
-    low, high = (0.0, size - 1) if align_corners else (-0.5, size - 0.5)
-    if mode == "nearest":
-        at = at.apply("Round")
-    if padding_mode == "reflection":
-        at = _reflected(at, low, high)
-    if padding_mode != "zeros" and mode != "cubic":
-        at = maximum(at, 0).apply("Min", size - 1)
-    at = where(at > -4, at, -4).apply("Min", size + 4)  # also if it is NaN: far outside
-    found, around = [], [(at, at.constant(1))]
-    if mode != "nearest":
-        first = at.apply("Floor")
-        offsets = range(1 - RADII[mode], RADII[mode] + 1)
-        around = [(first + k, weight(abs(k - (at - first)), mode, np.float32(-0.75))) for k in offsets]
-    for place, factor in around:
-        counts_all = mode == "cubic" and padding_mode != "zeros"
-        inside = None if counts_all else (place >= 0) & (place < size)
-        place = _reflected(place, low, high) if padding_mode == "reflection" else place
-        place = maximum(place, 0).apply("Min", size - 1).cast(np.int64)
-        found.append((place, factor.cast(x.dtype), inside))
-    return found
-
-
-def _reflected(at: Any, low: float, high: Any) -> Any:
+def _reflect(at: AnyArray, low: float, high: float) -> AnyArray:
     """Reflect coordinates at both bounds until they lie between them."""
+    if high <= low:
+        return np.full_like(at, low)
     extent = high - low
-    distance = abs(at - low).apply("Mod", extent * 2, fmod=1)
-    reflected = where(distance > extent, extent * 2 - distance, distance) + low
-    return where(extent > 0, where((at >= low) & (at <= high), at, reflected), low)
+    distance = np.abs(at - low) % (2 * extent)
+    inside = (at >= low) & (at <= high)
+    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(
+        at.dtype
+    )
 
 
 def _affine_signature(theta: Operand, size: Any, **attributes: Any) -> Signature:
@@ -102,3 +94,6 @@ def affine_grid(theta: AnyArray, size: AnyArray, *, align_corners: int = 0) -> A
     for k in range(points.shape[-1]):
         y += points[None, ..., k, None] * theta[:, :, k].reshape(len(theta), *[1] * len(sizes), len(sizes))
     return y
+
+
+grid_sample.reading(lambda inputs, attributes: 64)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import Node, Operand, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers
 from .arguments import as_integers
@@ -334,7 +334,7 @@ def _interpolated(x: Any, item: Axis, at: Any, mode: str, a: np.float32) -> Any:
     first, terms = at.apply("Floor"), []
     fraction = at - first
     for offset in range(1 - RADII[mode], RADII[mode] + 1):
-        weights = weight(abs(offset - fraction), mode, a)
+        weights = _weight(abs(offset - fraction), mode, a)
         terms.append(_weighted(x, item, first + offset, weights))
     return reduce(add, terms)
 
@@ -349,7 +349,7 @@ def _along(numbers: Any, axis: int, rank: int) -> Any:
     return numbers.apply("Reshape", [-1, *[1] * (rank - axis - 1)])
 
 
-def weight(d: Any, mode: str, a: np.float32) -> Any:
+def _weight(d: Any, mode: str, a: np.float32) -> Any:
     """Return the weights of elements at distances d."""
     if mode == "linear":
         return maximum(1 - d, 0)
@@ -361,13 +361,9 @@ def _filtered(x: Any, item: Axis, at: Any, mode: str, antialias: int, a: float, 
     """Return the weighted sum of the elements of an axis around each known coordinate."""
     assert item.scale is not None  # the sizes are known
     shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
-    reach = math.ceil(RADII[mode] / float(shrinkage))  # an antialiasing filter is wider
-    if x.t.expands and 2 * reach > MAX_TAPS:
+    places, weights = neighbors(mode, at.known, shrinkage, np.float32(a))
+    if x.t.expands and places.shape[1] > MAX_TAPS:
         raise DataDependent
-    first, offsets = np.floor(at.known)[:, None], np.arange(1 - reach, reach + 1)
-    places = first.astype(np.int64) + offsets
-    distances = np.abs(offsets.astype(np.float32) - (at.known[:, None] - first)) * shrinkage
-    weights = weight(x.t.constant_of(distances, np.float32), mode, np.float32(a)).known
     if exclude_outside:
         weights = np.where((places >= 0) & (places < item.before), weights, 0)
     weights = weights / weights.sum(1, keepdims=True)
@@ -376,6 +372,26 @@ def _filtered(x: Any, item: Axis, at: Any, mode: str, antialias: int, a: float, 
         for pair in zip(places.T, weights.T, strict=True)
     ]
     return reduce(add, terms)
+
+
+def neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) -> tuple[AnyArray, AnyArray]:
+    """Return the indices (n, K) of the elements around each coordinate and their weights.
+
+    An antialiasing filter is wider by 1 / `shrinkage`.
+    """
+    reach = math.ceil(RADII[mode] / float(shrinkage))
+    first = np.floor(at)
+    offsets = np.arange(1 - reach, reach + 1)
+    distances = np.abs(offsets.astype(np.float32) - (at - first)[:, None]) * shrinkage
+    return first.astype(np.int64)[:, None] + offsets, _weights(mode, distances, a)
+
+
+def _weights(mode: str, d: AnyArray, a: Any) -> AnyArray:
+    """Return the weights of elements at distances d >= 0."""
+    if mode == "linear":
+        return np.asarray(np.maximum(1 - d, 0))
+    near, far = cubic(d, a)
+    return np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(d.dtype)
 
 
 def cubic(d: Any, a: Any) -> tuple[Any, Any]:
