@@ -26,7 +26,7 @@ WITHOUT_STEPS = {
         BY_VALUE: "Compress NonZero NonMaxSuppression Unique",
         RANDOM: "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
         CONSTANT: "Shape Size HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
-        RARE: "BitCast BitShift MaxUnpool Det GridSample AffineGrid",
+        RARE: "BitCast BitShift TensorScatter MaxUnpool Det GridSample AffineGrid",
         "it is a function of NumPy, for code that is recorded": "NumPy",
         "it runs once, at the end of a stream": "PadEnd",
         "it joins the sums of lanes in the order of a whole call": "RunningSum",

@@ -28,7 +28,7 @@ def drawn(rng: np.random.Generator, dtype: Any) -> tuple[str, list[Any], dict[st
     if operation == "Gemm":
         attributes["beta"] = float(rng.choice([1, 1, 1, -2]))
     shapes = [A, B]
-    if operation != "FusedMatMul" and len(B) > 1 and len(A) > 1 and rng.integers(5):
+    if len(B) > 1 and len(A) > 1 and rng.integers(5):
         shapes.append([[N], [1, N], [M, 1], [M, N], [1]][rng.choice(5, p=[0.6, 0.1, 0.1, 0.1, 0.1])])
     return operation, [rng.standard_normal(shape).astype(dtype) for shape in shapes], attributes
 

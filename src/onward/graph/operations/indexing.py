@@ -15,7 +15,7 @@ from ..size import are_same, is_symbolic
 from ..sized import dtype_of
 from .arguments import as_axis, as_indices, as_integers
 from .compositions import composed
-from .creation import counted, places_along
+from .creation import counted
 from .expressions import where
 from .registry import EVERY_INPUT, Inputs, along_axis, along_time, lowering, operation
 from .signatures import like_first
@@ -309,9 +309,9 @@ def as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
     return (first, steps) if (expected == numbers.reshape(expected.shape)).all() else None
 
 
-@composed("TensorScatter")
+@operation("TensorScatter", signature=like_first)
 def tensor_scatter(
-    past: Any, update: Any, starts: Any = None, *, axis: int = -2, mode: str = "linear"
+    past: AnyArray, update: AnyArray, starts: AnyArray | None = None, *, axis: int = -2, mode: str = "linear"
 ) -> Any:
     """A cache (B, ...) with consecutive entries along `axis` replaced, from one start for each row.
 
@@ -319,13 +319,13 @@ def tensor_scatter(
     """
     if mode not in ("linear", "circular"):
         raise ArgumentError(f"mode={mode!r}; expected linear or circular")
-    axis, places = as_axis(axis, past.rank), places_along(update, axis)
-    if starts is not None:
-        places = places + starts.cast(np.int64).apply("Reshape", [-1, *[1] * (past.rank - 1)])
-    if mode == "circular":
-        places = places.apply("Mod", past.apply("Shape", start=axis, end=axis + 1))
-    places = places.apply("Expand", update.apply("Shape"))
-    return past.apply("ScatterElements", places, update, axis=axis)
+    axis = as_axis(axis, past.ndim)
+    size, rows = past.shape[axis], np.arange(len(past))[:, None]
+    steps = np.arange(update.shape[axis]) + (0 if starts is None else starts[:, None])
+    y = past.copy()
+    places = steps % size if mode == "circular" else as_indices(steps, size)
+    np.moveaxis(y, axis, 1)[rows, places] = np.moveaxis(update, axis, 1)
+    return y
 
 
 def _one_hot_signature(indices: Operand, depth: AnyArray, values: Operand, *, axis: int = -1) -> Signature:

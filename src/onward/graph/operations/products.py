@@ -19,7 +19,7 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View, name_of
 from ..sized import broadcast_shape
-from .compositions import composed, composing
+from .compositions import composing
 from .registry import Inputs, combining, lowering, operation, reading
 from .signatures import common_dtype
 from .value import known, typed_view, view
@@ -122,17 +122,35 @@ def _vectors_or_matrices(b: Builder, A: View, B: View) -> View:
     return b.reshaped(matmul_step(b, A, B), *shape)
 
 
-def _product_signature(A: Operand, B: Operand, C: Operand | None = None) -> Signature:
-    shape = product_shape(A.shape, B.shape)
+def _order(rank: int, swapped: int, moved: int = 0) -> list[int]:
+    """Return the order of axes of an operand of a product.
+
+    `moved` says that the matrices lie in the first and the last axis; `swapped`, that they are transposed.
+    """
+    axes = list(range(rank))
+    if moved and rank > 2:
+        axes = [*axes[1:-1], 0, axes[-1]]
+    return [*axes[:-2], axes[-1], axes[-2]] if swapped and rank > 1 else axes
+
+
+def _orders(A: Any, B: Any, attributes: Mapping[str, Any]) -> list[list[int]]:
+    """Return the order of the axes of both operands."""
+    return [
+        _order(len(a.shape), attributes.get(f"trans{name}", 0), attributes.get(f"transBatch{name}", 0))
+        for name, a in zip("AB", (A, B), strict=True)
+    ]
+
+
+def _product_signature(A: Operand, B: Operand, C: Operand | None = None, **attributes: Any) -> Signature:
+    operands = zip((A, B), _orders(A, B, attributes), strict=True)
+    shape = product_shape(*([a.shape[axis] for axis in order] for a, order in operands))
     return Signature(shape if C is None else broadcast_shape(shape, C.shape), common_dtype(A, B, C))
 
 
-def _gemm_signature(
-    A: Operand, B: Operand, C: Operand | None = None, *, transA: int = 0, transB: int = 0, **scales: float
-) -> Signature:
+def _gemm_signature(A: Operand, B: Operand, C: Operand | None = None, **attributes: Any) -> Signature:
     if len(A.shape) != 2 or len(B.shape) != 2:
         raise ShapeError(f"Gemm takes matrices, not arrays of shapes {A.shape} and {B.shape}")
-    shape = product_shape(A.shape[:: -1 if transA else 1], B.shape[:: -1 if transB else 1])
+    shape = _product_signature(A, B, **attributes).shape
     if C is not None and broadcast_shape(shape, C.shape) != shape:
         raise ShapeError(f"C has shape {C.shape}, which does not broadcast into {shape}")
     return Signature(shape, common_dtype(A, B, C))
@@ -144,44 +162,35 @@ def matmul(A: AnyArray, B: AnyArray, C: AnyArray | None = None) -> AnyArray:
     return multiply(A, B, C)
 
 
-@operation("Gemm", signature=_gemm_signature, widens=True)
-def gemm(
-    A: AnyArray, B: AnyArray, C: AnyArray | None = None, *, alpha: float = 1.0, beta: float = 1.0,
-    transA: int = 0, transB: int = 0,
-) -> AnyArray:  # fmt: skip
-    """alpha A B + beta C, with A and B transposed on request."""
-    A, B = A.T if transA else A, B.T if transB else B
-    if alpha == beta == 1:
-        return multiply(A, B, C)
-    y = (alpha * multiply(A, B)).astype(A.dtype, copy=False)
-    return y if C is None else y + (beta * C).astype(A.dtype, copy=False)
+def _define_scaled(name: str, signature: Any, *attributes: str) -> None:
+    """Define alpha A B + beta C, with axes of A and B transposed on request."""
+
+    @operation(name, signature=signature, attributes=attributes, widens=True)
+    def compute(
+        A: AnyArray, B: AnyArray, C: AnyArray | None = None, *, alpha: float = 1.0, **options: Any
+    ) -> AnyArray:
+        A, B = (a.transpose(order) for a, order in zip((A, B), _orders(A, B, options), strict=True))
+        beta = options.get("beta", 1.0)
+        if alpha == beta == 1:
+            return multiply(A, B, C)
+        y = (alpha * multiply(A, B)).astype(A.dtype, copy=False)
+        return y if C is None else y + (beta * C).astype(A.dtype, copy=False)
 
 
-@composed("FusedMatMul", widens=True)
-def fused_matmul(
-    A: Any, B: Any, *, alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0,
-    transBatchB: int = 0,
-) -> Any:  # fmt: skip
-    """alpha A B, with matrices transposed on request, and in the first and last axis with `transBatch`."""
-    operands = []
-    for x, swapped, moved in ((A, transA, transBatchA), (B, transB, transBatchB)):
-        order = [*range(1, x.rank - 1), 0, x.rank - 1] if moved and x.rank > 2 else list(range(x.rank))
-        order = [*order[:-2], *order[:-3:-1]] if swapped else order
-        operands.append(x.apply("Transpose", perm=order))
-    y = operands[0].apply("MatMul", operands[1])
-    return y if alpha == 1 else y * alpha
+_define_scaled("Gemm", _gemm_signature, "beta", "transA", "transB")
+_define_scaled("FusedMatMul", _product_signature, "transA", "transB", "transBatchA", "transBatchB")
 
 
-@lowering("MatMul", "Gemm")
+@lowering("MatMul", "Gemm", "FusedMatMul")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     B, bias, options = inputs[1], (*inputs, None)[2], node.attributes
-    if B is None or not b.computes(B.dtype):
+    if B is None or not b.computes(B.dtype) or options.get("transBatchB"):
         return None
     A, C = (typed_view(b, value, (name_of(B.dtype),)) for value in (inputs[0], bias))
     if A is None or not A.shape or (bias is not None and C is None):
         return None
     W, alpha, beta = known(B), options.get("alpha", 1.0), options.get("beta", 1.0)
-    A = A.permuted(1, 0) if options.get("transA") else A
+    A = A.permuted(*_orders(A, B, options)[0])
     transposed = bool(options.get("transB"))
     if W is not None and W.ndim == 2 and W.size:
         outputs = W.shape[0 if transposed else 1]
@@ -192,7 +201,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         other = view(b, B)  # in float32
         if other is None:
             return None
-        y = _vectors_or_matrices(b, A, other.permuted(1, 0) if transposed else other)
+        y = _vectors_or_matrices(b, A, other.permuted(*_order(len(other.shape), transposed)))
     if alpha != 1:
         y = b.binary("multiply", y, b.scalar(alpha, y.dtype))
     if C is not None:
@@ -200,15 +209,18 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [y]
 
 
-@combining("MatMul", "Gemm")
+@combining("MatMul", "Gemm", "FusedMatMul")
 def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    (A, B), options = (len(x.shape) for x in inputs[:2]), node.attributes
-    return [[0 if options.get("transA") else A - 1], [1 if options.get("transB") else max(0, B - 2)], ()]
+    A, B = inputs[:2]
+    first, second = _orders(A, B, node.attributes)
+    return [[first[-1]], [second[max(0, len(second) - 2)]], ()]
 
 
-@reading("MatMul", "Gemm")
+@reading("MatMul", "Gemm", "FusedMatMul")
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-    return inputs[0].shape[0 if attributes.get("transA") else -1]
+    A = inputs[0]
+    order = _order(len(A.shape), attributes.get("transA", 0), attributes.get("transBatchA", 0))
+    return A.shape[order[-1]]
 
 
 def _det_signature(x: Operand) -> Signature:
