@@ -115,23 +115,21 @@ def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tup
 
 
 def _transform_matrix(
-    n: int, parts: tuple[int, int], bins: int, inverse: bool, window: NDArray[Any] | None, rows: range
+    n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None, first: int, last: int
 ) -> tuple[NDArray[np.float32], None]:
-    """Return rows of the matrix (numbers, bins) of a Fourier transform with the parts of both, as (O, K).
+    """Return the rows [first, last) of the matrix (n * parts, bins * 2) of a Fourier transform, as (O, K).
 
-    Real numbers have one part, complex numbers two. Half a spectrum becomes real numbers.
+    Real numbers have one part, complex numbers two.
     """
-    places, part = np.divmod(rows, parts[0])
+    places = np.arange(first, last)
     # exact multiples of the angle 2 pi / n: the product of indices modulo n
-    steps = np.outer(places, np.arange(bins)) % n
-    turns = np.exp((2j if inverse else -2j) * np.pi / n * steps) * np.where(part, 1j, 1)[:, None]
+    steps = np.outer(places // parts, np.arange(bins)) % n
+    turns = np.exp((2j if inverse else -2j) * np.pi / n * steps) * np.where(places % parts, 1j, 1)[:, None]
     if inverse:
         turns = turns / n
-    if parts[1] == 1:  # the other half of the spectrum has the conjugates
-        turns = turns * np.where(2 * places % n, 2, 1)[:, None]
     if window is not None:
-        turns = turns * window.astype(np.float64)[places][:, None]
-    return _as_pairs(turns, np.dtype(np.float32))[..., : parts[1]].reshape(len(rows), -1).T, None
+        turns = turns * window.astype(np.float64)[places // parts][:, None]
+    return _as_pairs(turns, np.dtype(np.float32)).reshape(len(places), -1).T, None
 
 
 LARGEST_FACTOR = 127  # as in cpp/kernels/kernels.h
@@ -146,6 +144,11 @@ def _factors(points: int) -> list[int] | None:
             factors.append(factor)
             rest //= factor
     return factors if rest == 1 else None
+
+
+def has_fast_inverse(n: int) -> bool:
+    """Whether half a spectrum becomes n real numbers faster than by a product."""
+    return _fast_factors(n, (2, 1)) is not None
 
 
 def _fast_factors(n: int, parts: tuple[int, int]) -> list[int] | None:
@@ -178,42 +181,41 @@ def _table(n: int, points: int, factors: list[int]) -> NDArray[np.float32]:
 
 
 def _transform(
-    b: Builder, numbers: View, n: int, bins: int, parts: int, inverse: bool, window: NDArray[Any] | None
-) -> View:
-    """Transform numbers (..., K, 1 or 2) to (..., bins, parts) by the faster of two algorithms."""
-    n, bins, both = int(n), int(bins), (numbers.shape[-1], parts)
-    factors = _fast_factors(n, both)
+    b: Builder, rows: View, n: int, bins: int, parts: int, inverse: bool, window: NDArray[Any] | None
+) -> View | None:
+    """Transform rows (..., K, 1 or 2) to (..., bins, parts) by a fast transform; None if it is not faster."""
+    n, bins = int(n), int(bins)
+    factors = _fast_factors(n, (rows.shape[-1], parts))
     if factors is None:
-        return _product(b, numbers, n, bins, both, inverse, window)
+        return None
     points = math.prod(factors)
-    y = b.new(*numbers.shape[:-2], bins, parts)
+    y = b.new(*rows.shape[:-2], bins, parts)
     table = b.shared((), ("fourier", n, points), partial(_table, n, points, factors))
     taper = None if window is None else b.constant(window.astype(np.float32))
-    b.add("fourier", n, inverse, factors, b.constant(table), taper, numbers, y)
+    b.add("fourier", n, inverse, factors, b.constant(table), taper, rows, y)
     return y
 
 
-def _product(
-    b: Builder, numbers: View, n: int, bins: int, parts: tuple[int, int], inverse: bool, window: Any
+def _lower_transform(
+    b: Builder, rows: View, n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None
 ) -> View:
-    """Transform numbers by products: sums of few terms each, added in pairs."""
-    *leading, K, _ = numbers.shape
-    rows, last_axis = b.reshaped(numbers, *leading, K * parts[0]), len(leading)
-    K = min(K, n if parts[1] == 2 else n // 2 + 1) * parts[0]
+    """Transform rows (..., at most n * parts) to (..., bins, 2): sums of few terms each, added in pairs."""
+    leading, K = rows.shape[:-1], min(rows.shape[-1], n * parts)
+    last_axis = len(leading)
     sums = []
     for first in range(0, K, SUMMED_AT_ONCE):
-        terms = range(first, min(first + SUMMED_AT_ONCE, K))
-        make = partial(_transform_matrix, n, parts, bins, inverse, window, terms)
-        key = ("fourier", n, parts, bins, inverse, terms)
+        last = min(first + SUMMED_AT_ONCE, K)
+        make = partial(_transform_matrix, n, parts, bins, inverse, window, first, last)
+        key = ("fourier", n, parts, bins, inverse, first, last)
         W = b.packed(() if window is None else (window,), key, make)
-        y = b.new_rows(math.prod(leading), parts[1] * bins)
-        b.add("product", W, rows.sliced(last_axis, terms.start, terms.stop), last_axis, None, y)
+        y = b.new_rows(math.prod(leading), 2 * bins)
+        b.add("product", W, rows.sliced(last_axis, first, last), last_axis, None, y)
         sums.append(y)
     while len(sums) > 1:
         pairs = [b.binary("add", *sums[i : i + 2]) for i in range(0, len(sums) - 1, 2)]
         sums = [*pairs, *sums[len(pairs) * 2 :]]
-    y = split_rows(sums[0], tuple(leading))
-    return y.with_axes((*leading, bins, parts[1]), (*y.strides[:-1], parts[1] * y.strides[-1], y.strides[-1]))
+    y = split_rows(sums[0], leading)
+    return y.with_axes((*leading, bins, 2), (*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
 
 
 @dft.steps(views=(0,))
@@ -221,12 +223,17 @@ def _(
     b: Builder, x: View, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
 ) -> View | None:
     place, n, bins = _dft_sizes(x, length, axis, inverse, onesided)
-    rank = len(x.shape)
+    rank, parts = len(x.shape), x.shape[-1]
     rest = [axis for axis in range(rank - 1) if axis != place]
-    if inverse and x.shape[-1] == 1:  # real numbers are complex ones without imaginary parts
+    moved = x.permuted(*rest, place, rank - 1)
+    if inverse and parts == 1:  # real numbers are complex ones without imaginary parts
         return None
-    numbers, parts = x.permuted(*rest, place, rank - 1), 1 if inverse and onesided else 2
-    y = _transform(b, numbers, n, bins, parts, bool(inverse), None)
+    y = _transform(b, moved, n, bins, 1 if inverse and onesided else 2, bool(inverse), None)
+    if y is None and inverse and onesided:
+        return None
+    if y is None:
+        rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
+        y = _lower_transform(b, rows, n, parts, bins, bool(inverse), None)
     return y.permuted(*np.argsort([*rest, place]), rank - 1)
 
 
@@ -301,9 +308,12 @@ def _(
     """Multiply overlapping frames with a matrix of cosines and sines, unless a fast transform is faster."""
     step, n, frames, bins = _stft_sizes(signal, frame_step, window, length, onesided)
     parts = signal.shape[2] if len(signal.shape) == 3 else 1
-    strides = (signal.shape[1] * parts, step * parts, parts, 1)
-    numbers = b.contiguous(signal).with_axes((signal.shape[0], frames, n, parts), strides)
-    return _transform(b, numbers, n, bins, 2, False, window)
+    dense = b.contiguous(signal)
+    strides = (signal.shape[1] * parts, step * parts, 1)
+    rows = dense.with_axes((signal.shape[0], frames, n * parts), strides)
+    numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
+    y = _transform(b, numbers, n, bins, 2, False, window)
+    return y or _lower_transform(b, rows, n, parts, bins, False, window)
 
 
 @stft.over_time
