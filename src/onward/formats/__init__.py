@@ -308,14 +308,7 @@ def _graph(
         from .onnx.read import read
         from .onnx.translate import translate
 
-        try:
-            content = read(path, data)
-        except FileError as error:
-            if os.fspath(path).lower().endswith(".onnx"):
-                raise
-            # TensorFlow's saved models and Core ML's start with the same byte
-            raise FileError(f"the format is unknown, because as ONNX {error}; expected {FORMATS}") from error
-        return Model(translate(content))
+        return Model(translate(read(path, data)))
 
 
 def _keras(

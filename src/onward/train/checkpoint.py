@@ -182,8 +182,9 @@ def _history(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
         raise ValueError("the results of the epochs are not a float64 array with five columns")
     epochs = []
     for step, rate, loss, *scores in rows.tolist():
+        whole = integer("step", int(step) if step.is_integer() else step, 0, losses.size)
         known = (None if score != score else score for score in scores)
-        epochs.append(Epoch(integer("step", int(step), 0, losses.size), rate, loss, *known))
+        epochs.append(Epoch(whole, rate, loss, *known))
     label = header.get("loss", "unknown")
     if not isinstance(label, str) or len({epoch.validation_loss is None for epoch in epochs}) > 1:
         raise ValueError("the loss has no name, or only some epochs have a validation loss")

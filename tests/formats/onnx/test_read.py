@@ -156,13 +156,6 @@ def test_a_size_of_minus_one_that_exporters_write_is_unknown(tmp_path: Path) -> 
         np.testing.assert_array_equal(loaded(np.ones(size, np.float32)), -np.ones(size, np.float32))
 
 
-def test_another_format_that_starts_like_onnx_is_not_called_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "saved_model.pb"
-    path.write_bytes(b"\x08\x01\x12\x03\x0a\xff\xfe")
-    with pytest.raises(FileError, match="the format is unknown, because as ONNX the file is damaged"):
-        onward.load(path)
-
-
 def test_data_share_the_memory_of_the_file() -> None:
     content = model_of(SIMPLE, numpy_helper.from_array(np.arange(9.0), "w")).SerializeToString()
     model = read("model.onnx", content)

@@ -88,6 +88,28 @@ def test_branches_inside_more_branches_than_the_core_allows_run_in_numpy() -> No
     np.testing.assert_array_equal(Model(graph)(x), -x)
 
 
+def test_branches_of_many_nodes_are_planned_when_they_run() -> None:
+    """Each level of branches inside each other would infer and compile all that are in it."""
+
+    def branches(depth: int) -> Graph:
+        graph = Graph()
+        x = graph.add_input("x", np.float32, ("N", 3))
+        if depth == 0:
+            graph.outputs = (graph.add("Neg", x),)
+            return graph
+        mean = graph.add("ReduceMean", x, keepdims=0)
+        chosen = graph.add("Greater", mean, graph.add_constant(np.array(0.1, np.float32)))
+        sides = {f"{side}_branch": branches(depth - 1) for side in ("then", "else")}
+        graph.outputs = (graph.add("If", chosen, x, **sides),)
+        return graph
+
+    x = np.ones((2, 3), np.float32)
+    for depth, is_small in ((5, True), (10, False)):
+        model = Model(branches(depth))
+        np.testing.assert_array_equal(model(x), -x)
+        assert runs_in_core(model, x) == is_small
+
+
 def test_products_of_slices_and_of_values_around_a_loop_run_once() -> None:
     rng, graph, body = np.random.default_rng(0), Graph(), Graph()
     h, x, v = (body.add_input(name, np.float32) for name in "hxv")

@@ -116,6 +116,10 @@ def test_casts_of_numbers_out_of_range_are_the_same(source: Any, target: Any) ->
     np.testing.assert_array_equal(found[0], OPERATIONS["Cast"].compute([x], {"to": target})[0])
 
 
+def test_dropout_leaves_its_boolean_mask_to_numpy() -> None:
+    assert run_lowered("Dropout", [X], {}) is None
+
+
 @pytest.mark.parametrize(
     ("operation", "inputs"),
     [("Pow", [X.astype(np.float64), floats(1).astype(np.float64)])],

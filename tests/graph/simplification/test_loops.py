@@ -197,6 +197,44 @@ def test_the_condition_tells_the_number_of_iterations_of_a_loop_without_a_limit(
     check(loop, loop.graph(count), "Recurrent")
 
 
+def counting(limit: int | None) -> Graph:
+    """The body of a loop that adds 1 to a state while a counter is below a limit, a constant or captured."""
+    body = Graph()
+    for name, dtype in (("i", np.int64), ("again", bool), ("t", np.int64), ("total", np.float32)):
+        body.add_input(name, dtype, ())
+    if limit is None:
+        body.add_input("limit", np.int64, ())
+    else:
+        body.constants["limit"] = np.array(limit)
+    following = body.add("Add", "t", body.add_constant(np.array(1)))
+    total = body.add("Add", "total", body.add_constant(np.ones((), np.float32)))
+    body.outputs = (body.add("Less", following, "limit"), following, total)
+    return body
+
+
+def test_loops_whose_bodies_use_one_name_have_limits_of_their_own() -> None:
+    graph = Graph()
+    first, start = (graph.add_constant(x) for x in (np.array(0), np.zeros((), np.float32)))
+    true = graph.add("Less", first, graph.add("Size", graph.add_input("x", np.float32, ("N",))))
+    outputs = [graph.add_all("Loop", ("", true, first, start), 2, body=counting(n))[1] for n in (30, 50)]
+    graph.outputs = tuple(outputs)
+    assert [float(y) for y in Planner(simplify(graph))(np.ones(3, np.float32))] == [30, 50]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4])
+def test_a_loop_that_tests_its_condition_at_the_end_runs_at_least_once(size: int) -> None:
+    graph = Graph()
+    first, start = (graph.add_constant(x) for x in (np.array(0), np.zeros((), np.float32)))
+    true, limit = (
+        graph.add_constant(np.array(True)),
+        graph.add("Size", graph.add_input("x", np.float32, ("N",))),
+    )
+    inputs = ("", true, first, start, limit)
+    graph.outputs = graph.add_all("Loop", inputs, 2, body=counting(None), captured=1)
+    results = Planner(simplify(graph))(np.ones(size, np.float32))
+    assert [float(y) for y in results] == [max(1, size)] * 2
+
+
 @pytest.mark.parametrize("change", [{"tests_before": True}, {"dtype": np.float32}, {"first": 1}, {"by": 2}])
 def test_a_loop_without_a_limit_that_counts_otherwise_stays_a_loop(change: dict[str, Any]) -> None:
     loop = WhileLoop("GRU", np.random.default_rng(10), is_limited=False, **change)

@@ -149,8 +149,7 @@ class Translator(Writer):
 
     def _add_operator(self, subgraph: Subgraph, operator: Operator) -> None:
         call = Call(self, subgraph, operator)
-        # the converter joins the names of the operators that it fuses, the last one first
-        name = call.results[0].name.split(";")[0] if call.results else f"operator {operator.number}"
+        name = call.results[0].name if call.results else f"operator {operator.number}"
         self.label = name, operator.kind
         try:
             found = self._outputs(subgraph, call)

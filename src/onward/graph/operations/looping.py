@@ -1,6 +1,5 @@
 """The steps of Loop and If in the core: a body is compiled once, and repeated with its states in place."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -63,7 +62,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Run each branch as a loop: once if the condition chooses it, otherwise not at all."""
     condition = typed_view(b, inputs[0], ["bool"])
-    if condition is None or math.prod(condition.shape) != 1:
+    if condition is None:
         return None
     outputs: list[View] = []
     for branch, chosen in (("then_branch", condition), ("else_branch", inverted(b, condition))):

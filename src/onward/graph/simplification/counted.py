@@ -70,7 +70,8 @@ class Counting:
             array = self.s.constants.get(outer)
         if array is not None:
             is_integer = array.dtype.kind == "i" and array.size == 1
-            return self.s.constant(f"{inner}/count", array.astype(np.int64)) if is_integer else None
+            name = next(filter(None, self.node.outputs), self.node.name)  # the bodies of loops share theirs
+            return self.s.constant(f"{name}/limit", array.astype(np.int64)) if is_integer else None
         outer = self.s.wide.get(outer, outer)
         return outer if holds_integers(self.s, outer) else None
 
@@ -85,6 +86,9 @@ class Counting:
 
     def runs_to_the_end(self) -> bool:
         """Whether the condition is true as long as iterations are left."""
+        first, number = (self.s.constants.get(name) for name in (self.condition, self.count))
+        if not self.node.inputs[0] and first is not None and (number is None or number.item() < 1):
+            return False  # the first iteration runs whatever the condition would be
 
         def starts(name: str) -> bool:
             return _is_number(self.s.constants.get(name), 0)
