@@ -69,10 +69,13 @@ class _Chain:
         self.time: Any = None  # the time axis of the input, known from the first recurrent node
         self.inputs = [declared.name for declared in graph.inputs[1:]]
         self.states = set(self.inputs)  # the states, and values that only move states or shapes
+        self.given = set(self.inputs)  # those that move states which the caller passes
+        self.ended = set[str]()  # those that move final states of layers
         self.all_steps: set[str] = set()  # values that give each row the full length
         self.lengths = ""  # the input that holds the lengths, if there is one
         self.layers: list[Layer] = []
         self.final: set[str] = set()  # final states of layers of one direction
+        self.is_integer = False  # whether a node has converted the input to integers
         self.among = 0, 1  # the place of the value among concatenated final states, and their number
 
     def follow(self, node: Node) -> None:
@@ -89,6 +92,9 @@ class _Chain:
                 self.at = node.outputs[0]
         elif self._only_moves(node):
             self.states |= outputs
+            for moved in (self.given, self.ended):
+                if not moved.isdisjoint(node.inputs):
+                    moved |= outputs
             self._infer(node)
             self.all_steps |= outputs if node.operation == "Steps" else set()
         elif outputs & self.needed:
@@ -123,6 +129,11 @@ class _Chain:
             values.append(node.attributes["value"])
         zeros = all(value.dtype.kind != "f" or not value.any() for value in values)
         known = self.states | self.constants.keys() | ({self.at} if node.operation in SHAPES else set())
+        is_number = node.operation == "Mul" or (
+            node.operation == "Cast" and node.attributes["to"].kind != "f"
+        )
+        if is_number and not (self.given | self.ended).isdisjoint(node.inputs):
+            return False
         return node.operation in MOVES and zeros and known.issuperset(node.inputs)
 
     def _recurrent(self, node: Node) -> None:
@@ -135,6 +146,8 @@ class _Chain:
         for name in states:
             if name not in self.states and np.any(self.constants.get(name, 0)):
                 raise ArgumentError(f"{node} starts from a constant state other than zeros")
+            if name in self.ended:
+                raise ArgumentError(f"{node} starts from the final state of another layer")
         used_lengths = "" if lengths in self.all_steps else lengths
         if used_lengths not in ("", *self.inputs) or (self.time is not None and used_lengths != self.lengths):
             raise ArgumentError(f"{node} takes different lengths from the other nodes")
@@ -143,6 +156,7 @@ class _Chain:
         self.layers.append(of_cell(cell, time == (1,)))
         D, units = cell.sizes.D, cell.sizes.P
         self.states |= set(node.outputs[1:])
+        self.ended |= set(node.outputs[1:]) - {""}
         y, h = (*node.outputs, "")[:2]
         if D == 1:
             self.final.add(h)
@@ -198,7 +212,11 @@ class _Chain:
         return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
     def _take_cast(self, node: Node, constants: list[Any]) -> bool:
-        return not self.layers  # layers convert the input themselves
+        """Leave it to the layers to convert the input, to integers for an embedding or to floats."""
+        kind = node.attributes["to"].kind
+        fits = not self.layers and (kind == "i" or (kind == "f" and not self.is_integer))
+        self.is_integer |= kind == "i"
+        return fits
 
     def _take_transpose(self, node: Node, constants: list[Any]) -> bool:
         if len(node.attributes["perm"]) != len(self.axes):

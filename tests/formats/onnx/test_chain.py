@@ -133,6 +133,35 @@ def test_nodes_that_cannot_be_converted_are_named(nodes: Any, constants: dict[st
         graph_of(nodes, constants).layers()
 
 
+@pytest.mark.parametrize(
+    ("before", "named"),
+    [
+        ([], "lstm2.*starts from the final state of another layer"),
+        ([node("Identity", "Y_h", to="k")], "lstm2.*starts from the final state of another layer"),
+    ],
+)
+def test_a_decoder_that_starts_from_the_state_of_an_encoder_is_no_chain(
+    before: list[onnx.NodeProto], named: str
+) -> None:
+    """Its layers, and with them its streams, started from zeros."""
+    states = ["k" if before else "Y_h", "Y_c"]
+    decoder = helper.make_node("LSTM", ["s", "V", "R", "B", "", *states], ["Z"], "lstm2", hidden_size=H)
+    nodes = [lstm(), node("Squeeze", "Y", "one", to="s"), *before, decoder, node("Squeeze", "Z", "one")]
+    V = np.random.default_rng(2).normal(0, 0.5, (1, 4 * H, H)).astype(np.float32)
+    with pytest.raises(errors.ArgumentError, match=named):
+        graph_of(nodes, ONE | {"V": V}).layers()
+
+
+@pytest.mark.parametrize("to", ["INT32", "BOOL"])
+def test_an_input_that_casts_round_is_no_input_of_layers(to: str) -> None:
+    types = getattr(onnx.TensorProto, to), onnx.TensorProto.FLOAT
+    casts = [node("Cast", "x", to="i"), node("Cast", "i", to="f")]
+    for cast, kind in zip(casts, types, strict=True):
+        cast.attribute.append(helper.make_attribute("to", kind))
+    with pytest.raises(errors.ArgumentError, match="the Cast"):
+        graph_of([*casts, lstm("f"), node("Squeeze", "Y", "one")], ONE).layers()
+
+
 def stacked(*after: onnx.NodeProto, opset: int = 14) -> Model:
     """Two stacked LSTMs whose final h are joined as in PyTorch's exports, followed by the given nodes."""
     second = helper.make_node("LSTM", ["s", "V", "R", "B"], ["", "Z_h"], hidden_size=H)
