@@ -297,7 +297,8 @@ void bind_session(nb::module_& m) {
         .def(nb::init<const nb::object&, const nb::object&, size_t, const std::vector<std::optional<LayoutIn>>&,
                       const std::vector<Time>&>(),
              "plans"_a, "lock"_a, "outputs"_a, "layouts"_a, "times"_a)
-        .def_prop_rw("_carries", &Session::carries, &Session::set_carries, "The carries of the next call, whose memory later calls use.")
+        .def_prop_rw("_carries", &Session::carries, &Session::set_carries,
+                     "The carries of the next call, whose memory later calls use.")
         .def_rw("_is_open", &Session::is_open, "Whether the sequence continues.")
         .def_rw("_axes", &Session::axes, "The number of axes of the first input of the last call, or -1.");
 }
