@@ -130,7 +130,7 @@ class _Chain:
         zeros = all(value.dtype.kind != "f" or not value.any() for value in values)
         known = self.states | self.constants.keys() | ({self.at} if node.operation in SHAPES else set())
         is_number = node.operation == "Mul" or (
-            node.operation == "Cast" and node.attributes["to"].kind != "f"
+            node.operation == "Cast" and np.dtype(node.attributes["to"]).kind != "f"
         )
         if is_number and not (self.given | self.ended).isdisjoint(node.inputs):
             return False
@@ -213,7 +213,7 @@ class _Chain:
 
     def _take_cast(self, node: Node, constants: list[Any]) -> bool:
         """Leave it to the layers to convert the input, to integers for an embedding or to floats."""
-        kind = node.attributes["to"].kind
+        kind = np.dtype(node.attributes["to"]).kind
         fits = not self.layers and (kind == "i" or (kind == "f" and not self.is_integer))
         self.is_integer |= kind == "i"
         return fits

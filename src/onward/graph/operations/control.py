@@ -6,7 +6,6 @@ The last `captured` inputs of a node are values from around it; they are the las
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -15,15 +14,13 @@ import numpy as np
 from ...core import budget
 from ...errors import ArgumentError, OnwardError
 from ..declared import Input
-from ..graph import Graph, bodies
+from ..graph import Graph
 from ..inference import infer
 from ..node import AnyArray, Expansion, Node, Operand, Signature, held_by
-from ..plan.builder import MOST_LOOPS
 from ..sized import dtype_of, has_sizes, integers
 from .registry import EVERY_INPUT, operation
 
 MAX_UNROLLED = 16  # iterations
-MOST_BRANCHED = 256  # nodes of both branches of an If that the core runs
 SCAN_OUTPUTS = ("scan_output_axes", "scan_output_directions")  # attributes that Loop and Scan share
 MAX_BATCH = 4096  # iterations that the core runs in one call
 INTERRUPTIBLE = 0.01  # seconds; a call that takes longer is followed by a shorter one
@@ -61,38 +58,7 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     return expansion
 
 
-@if_.inferring
-def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
-    """Infer the outputs if the condition is not known and both branches return the same signatures.
-
-    Branches without outputs check conditions, and large ones are planned when they first run.
-    """
-    (condition, *captured), left = inputs, MOST_BRANCHED
-    if not isinstance(condition, Signature) or any(
-        type(size) is not int or size != 1 for size in condition.shape
-    ):
-        return None
-    branches = [node.attributes[name] for name in ("then_branch", "else_branch")]
-    for branch in branches:
-        left = _left_of(left, branch, MOST_LOOPS - 1)
-    found = [_inferred_outputs(branch, captured) for branch in branches if left >= 0]
-    return found[0] if found and found[0] and found[0] == found[1] else None
-
-
-def _left_of(most: int, body: Graph, depth: int) -> int:
-    """Return what a number of nodes leaves if a body, and those in it to some depth, take theirs.
-
-    It is negative if they have more nodes or are deeper.
-    """
-    left = most - len(body.nodes)
-    for inner in chain.from_iterable(map(bodies, body.nodes)):
-        if left < 0 or not depth:
-            return -1
-        left = _left_of(left, inner, depth - 1)
-    return left
-
-
-def _inferred_outputs(body: Graph, inputs: Sequence[Operand | None]) -> list[Signature] | None:
+def inferred_outputs(body: Graph, inputs: Sequence[Operand | None]) -> list[Signature] | None:
     """Infer the outputs of a body, or return None if they do not all follow from its inputs."""
     pairs = zip(body.inputs, inputs, strict=True)
     given = {d.name: x for d, x in pairs if x is not None and not dtype_of(x).hasobject}
@@ -302,7 +268,7 @@ def _inferred(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand]
         return None
     before = [state if state is None else Signature.of(state) for state in states]
     inner = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *before, *outer]
-    results = _inferred_outputs(body, inner)
+    results = inferred_outputs(body, inner)
     if results is None:
         return None
     after, scanned = results[1 : 1 + len(before)], results[1 + len(before) :]

@@ -1,22 +1,25 @@
 """The steps of Loop and If in the core: a body is compiled once, and repeated with its states in place."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Graph
-from ..node import Node, Signature
-from ..plan.builder import Builder
+from ..graph import Graph, bodies
+from ..node import Node, Operand, Signature
+from ..plan.builder import MOST_LOOPS, Builder
 from ..plan.steps import Body
 from ..plan.view import View
 from ..size import are_same
 from .arguments import as_axis
-from .control import if_, keeps_condition, loop, loop_inputs
+from .control import if_, inferred_outputs, keeps_condition, loop, loop_inputs
 from .delta_rule import as_delta_rule
 from .elementwise import inverted
 from .registry import OPERATIONS, Inputs
 from .value import Value, typed_view
+
+MOST_BRANCHED = 256  # nodes of both branches of an If that the core runs
 
 
 class Slices(NamedTuple):
@@ -56,6 +59,37 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if views is not None or (type(times) is int and times < 2):
         return views
     return _Repeated(b, node, times, values).views()
+
+
+@if_.inferring
+def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
+    """Infer the outputs if the condition is not known and both branches return the same signatures.
+
+    Branches without outputs check conditions, and large ones are planned when they first run.
+    """
+    (condition, *captured), left = inputs, MOST_BRANCHED
+    if not isinstance(condition, Signature) or any(
+        type(size) is not int or size != 1 for size in condition.shape
+    ):
+        return None
+    branches = [node.attributes[name] for name in ("then_branch", "else_branch")]
+    for branch in branches:
+        left = _left_of(left, branch, MOST_LOOPS - 1)
+    found = [inferred_outputs(branch, captured) for branch in branches if left >= 0]
+    return found[0] if found and found[0] and found[0] == found[1] else None
+
+
+def _left_of(most: int, body: Graph, depth: int) -> int:
+    """Return what a number of nodes leaves if a body, and those in it to some depth, take theirs.
+
+    It is negative if they have more nodes or are deeper.
+    """
+    left = most - len(body.nodes)
+    for inner in chain.from_iterable(map(bodies, body.nodes)):
+        if left < 0 or not depth:
+            return -1
+        left = _left_of(left, inner, depth - 1)
+    return left
 
 
 @if_.lowering
