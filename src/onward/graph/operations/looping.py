@@ -80,9 +80,9 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
 
 
 def _left_of(most: int, body: Graph, depth: int) -> int:
-    """Return what a number of nodes leaves if a body, and those in it to some depth, take theirs.
+    """Return how many of `most` nodes remain after those of a body and of the bodies inside it.
 
-    It is negative if they have more nodes or are deeper.
+    The number is negative if there are too many nodes, or if bodies are nested deeper than `depth`.
     """
     left = most - len(body.nodes)
     for inner in chain.from_iterable(map(bodies, body.nodes)):
