@@ -1,215 +1,147 @@
-"""Reverse-mode differentiation of graphs in NumPy, step by step in the loops of Scan nodes.
+"""Reverse-mode differentiation of graphs: a graph that computes the gradients of another one.
 
-`GRADIENTS` maps an operation to its rule: a function of the gradient with respect to the output, the output,
-the inputs and the attributes of a node, which returns the gradient with respect to each input.
+`operations.gradient` has a rule for each operation. The gradients of a Scan are a Scan from the last step to
+the first, over the values that the steps had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-import onward._core as _core
-
-from ..core.functions import standardized, standardized_gradient
 from ..errors import ArgumentError
-from .graph import Graph
+from .graph import Graph, Input, used_names
+from .inference import infer, open_signatures
 from .node import AnyArray, Node
-from .operations import OPERATIONS
 from .operations.control import loop_inputs
-from .operations.products import multiply
+from .operations.gradient import RULES, differentiable
+from .size import Size
+from .writer import StepRecorder
 
-Gradients = dict[str, AnyArray]
+PREFIX = "gradient/"  # of the names of values in graphs of gradients
+SCAN = {"body", "num_scan_inputs", "captured"}  # the attributes of a loop that runs forward along first axes
 
 
-class Run:
-    """The values of a graph for some inputs, which the way back reads; those of loops for each iteration."""
+def with_gradients(graph: Graph, weights: Sequence[str]) -> Graph:
+    """Return the graph of the gradients with respect to the inputs that are floats, and to some constants.
 
-    def __init__(self, graph: Graph, inputs: Sequence[AnyArray]) -> None:
-        self._graph = graph
-        self.values: dict[str, Any] = dict(graph.constants)
-        self.values |= {declared.name: x for declared, x in zip(graph.inputs, inputs, strict=True)}
-        self._iterations = dict[str, list[Run]]()  # by the name of a node
-        for node in graph.nodes:
-            given = [self.values[name] if name else None for name in node.inputs]
-            if node.operation == "Scan":
-                results = self._scan(node, given)
+    It has the inputs of the graph, whose dtypes and axes must be declared, then these constants, the weights,
+    and then the gradients with respect to the outputs. Raises ArgumentError, which names the node, for an
+    operation without a rule.
+    """
+    constants = dict(graph.constants)
+    arrays = {name: constants.pop(name) for name in weights}
+    inputs = [*graph.inputs, *(Input(name, array.dtype, array.shape) for name, array in arrays.items())]
+    known = infer(graph.replaced(inputs=inputs, constants=constants), open_signatures(inputs))
+    floats = [each.name for each in inputs if each.dtype is not None and each.dtype.kind == "f"]
+    back = _Back(graph.nodes, constants, floats)
+    for place, name in enumerate(graph.outputs):
+        shape, dtype = known[name].shape, known[name].dtype
+        gradient = back.steps.input(f"{PREFIX}output {place}", dtype)
+        inputs.append(Input(gradient, dtype, tuple(str(n) if isinstance(n, Size) else n for n in shape)))
+        back.add(name, gradient)
+    back.run()
+    outputs = tuple(map(back.gradient, floats))
+    return back.graph.replaced(inputs=inputs, outputs=outputs, of_layers=graph.of_layers).without_unused()
+
+
+class _Back:
+    """The way back through the nodes of a graph or of the body of a loop, which depend on some inputs."""
+
+    def __init__(
+        self, nodes: Sequence[Node], constants: Mapping[str, AnyArray], inputs: Sequence[str]
+    ) -> None:
+        self._nodes, self._depends = list(nodes), set(inputs)
+        self.steps = StepRecorder(Graph(), PREFIX)  # what computes the gradients
+        for name, array in constants.items():
+            self.steps.graph.add_constant(array, name)
+        for node in nodes:
+            if not self._depends.isdisjoint(node.inputs):
+                self._depends.update(node.outputs)
+        self.found = dict[str, str]()  # the gradients so far, by the names of values
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes, and behind them those of the gradients."""
+        return self.steps.graph.replaced(nodes=[*self._nodes, *self.steps.graph.nodes])
+
+    def add(self, name: str, gradient: str) -> None:
+        """Add a part of the gradient with respect to a value."""
+        if name in self._depends:
+            before = self.found.get(name)
+            self.found[name] = self.steps.add("Add", before, gradient) if before else gradient
+
+    def gradient(self, name: str) -> str:
+        """Return the gradient with respect to a value, which is 0 if the outputs do not depend on it."""
+        return self.found.get(name) or self._zeros(name)
+
+    def _zeros(self, name: str) -> str:
+        zero = self.steps.add("CastLike", self.steps.cast(0, np.float32), name)
+        return self.steps.add("Expand", zero, self.steps.add("Shape", name))
+
+    def run(self) -> None:
+        """Add the gradients with respect to all values, from those with respect to the outputs."""
+        for place in reversed(range(len(self._nodes))):
+            node = self._nodes[place]
+            given = [self.found.get(name) for name in node.outputs]
+            if not any(given):
+                continue
+            self.steps.label = node.name, node.source
+            if node.operation == "Scan" and SCAN.issuperset(node.attributes):
+                self._nodes[place] = self._through_scan(node, given)
+            elif node.operation in RULES:
+                self._through(node, given)
             else:
-                results = OPERATIONS[node.operation].compute(given, node.attributes)
-            self.values |= zip(node.outputs, results, strict=False)
+                raise ArgumentError(f"{node} has no gradient")
 
-    def _scan(self, node: Node, given: Sequence[Any]) -> Sequence[AnyArray]:
-        """Run the body of a loop for each slice along the first axes."""
-        body, count = node.attributes["body"], node.attributes["num_scan_inputs"]
-        states, scanned, outer = loop_inputs(given, node.captured, count)
-        runs = self._iterations[node.name] = list[Run]()
-        for slices in zip(*scanned, strict=True):
-            runs.append(Run(body, [*states, *slices, *outer]))
-            states = runs[-1].outputs[: len(states)]
-        written = zip(*(run.outputs[len(states) :] for run in runs), strict=True)
-        return [*states, *map(np.stack, written)]
+    def _through(self, node: Node, given: Sequence[str | None]) -> None:
+        inputs, count = differentiable(node.operation, node.inputs), len(node.outputs)
+        options = {**node.attributes, "of": node.operation, "count": count}
+        values = (*given, *node.outputs, *node.inputs)
+        gradients = self.steps.add_all("Gradient", values, len(inputs), **options)
+        for name, gradient in zip(inputs, gradients, strict=True):
+            self.add(name, gradient)
 
-    @property
-    def inputs(self) -> list[str]:
-        """The names of the inputs of the graph."""
-        return [declared.name for declared in self._graph.inputs]
-
-    @property
-    def outputs(self) -> list[AnyArray]:
-        """The outputs of the graph."""
-        return [self.values[name] for name in self._graph.outputs]
-
-    def back(self, gradients: Sequence[AnyArray]) -> Gradients:
-        """Return the gradients with respect to all values, from those with respect to the outputs.
-
-        A value that the outputs do not depend on has none. Raises ArgumentError, which names the node, for an
-        operation without a rule.
-        """
-        found: Gradients = {}
-        for name, gradient in zip(self._graph.outputs, gradients, strict=True):
-            _add(found, name, gradient)
-        for node in reversed(self._graph.nodes):
-            given = [found.get(name) for name in node.outputs]
-            if any(each is not None for each in given):
-                for name, gradient in self._through(node, given):
-                    _add(found, name, gradient)
-        return found
-
-    def _through(self, node: Node, given: Sequence[AnyArray | None]) -> Iterator[tuple[str, AnyArray]]:
-        """Yield the gradients with respect to the inputs of a node."""
-        if node.operation == "Scan":
-            yield from self._through_scan(node, given)
-            return
-        rule = GRADIENTS.get(node.operation)
-        if rule is None:
-            raise ArgumentError(f"{node} has no gradient")
-        inputs = [self.values[name] if name else None for name in node.inputs]
-        results = rule(given[0], self.values[node.outputs[0]], *inputs, **node.attributes)
-        for name, x, gradient in zip(node.inputs, inputs, results, strict=False):
-            if gradient is not None and x is not None and x.dtype.kind == "f":
-                yield name, _summed(gradient, x.shape)
-
-    def _through_scan(self, node: Node, given: Sequence[AnyArray | None]) -> Iterator[tuple[str, AnyArray]]:
-        body: Graph = node.attributes["body"]
-        count, runs = node.attributes["num_scan_inputs"], self._iterations[node.name]
-        names = [declared.name for declared in body.inputs]
-        states, slices, outer = loop_inputs(names, node.captured, count)
-        wide = [
-            np.zeros_like(self.values[name]) if gradient is None else gradient
-            for name, gradient in zip(node.outputs, given, strict=True)
-        ]
-        after, written = wide[: len(states)], wide[len(states) :]
-        first, scanned, captured = loop_inputs(node.inputs, node.captured, count)
-        of_slices: dict[str, list[AnyArray]] = {
-            inner: []
-            for inner, name in zip(slices, scanned, strict=True)
-            if self.values[name].dtype.kind == "f"
+    def _through_scan(self, node: Node, given: Sequence[str | None]) -> Node:
+        """Add the gradients of a loop along first axes; return the loop with its states before each step."""
+        body, scans = node.attributes["body"], node.attributes["num_scan_inputs"]
+        own = [declared.name for declared in body.inputs]
+        states, slices, outer = loop_inputs(own, node.captured, scans)
+        around, count = dict(zip(own, node.inputs, strict=True)), len(states)
+        depending = (name for name in own if around[name] in self._depends)
+        inner = _Back(body.nodes, body.constants, (*states, *depending))
+        steps = inner.steps
+        written = {place: gradient for place, gradient in enumerate(given) if gradient and place >= count}
+        declared = [steps.input(f"{PREFIX}output {place}") for place in (*range(count), *written)]
+        for place, gradient in zip((*range(count), *written), declared, strict=True):
+            inner.add(body.outputs[place], gradient)
+        inner.run()
+        summed, scanned = ([name for name in names if name in inner.found] for names in (outer, slices))
+        sums = [steps.input(f"{PREFIX}sum {name}") for name in summed]
+        outputs = list(map(inner.gradient, states))
+        outputs += [steps.add("Add", x, inner.found[name]) for x, name in zip(sums, summed, strict=True)]
+        outputs += [inner.found[name] for name in scanned]
+        # a step is computed again on the way back, which takes less time than to write and to read its values
+        reverse = inner.graph.replaced(outputs=tuple(outputs)).without_unused()
+        used = {*used_names(reverse.nodes), *outputs}
+        read, captured = ([name for name in names if name in used] for names in ((*states, *slices), outer))
+        saved = {name: f"{PREFIX}{node.name}/{name}" for name in read if name in states}
+        reverse.inputs = list(map(Input, (*declared[:count], *sums, *declared[count:], *read, *captured)))
+        first = [x or self._zeros(name) for x, name in zip(given[:count], node.inputs, strict=False)]
+        first += [self._zeros(around[name]) for name in summed]
+        sequences = [*written.values(), *(saved.get(name) or around[name] for name in read)]
+        options = {
+            "body": reverse,
+            "num_scan_inputs": len(sequences),
+            "captured": len(captured),
+            "scan_input_directions": [1] * len(sequences),
+            "scan_output_directions": [1] * len(scanned),
         }
-        shared: Gradients = {}
-        for t in reversed(range(len(runs))):
-            found = runs[t].back([*after, *(gradient[t] for gradient in written)])
-            by_name = {
-                name: found.get(name, np.zeros_like(runs[t].values[name])) for name in (*states, *of_slices)
-            }
-            after = [by_name[name] for name in states]
-            for name, each in of_slices.items():
-                each.append(by_name[name])
-            for name in set(outer) & found.keys():
-                _add(shared, name, found[name])
-        yield from zip(first, after, strict=True)
-        for name, inner in zip(scanned, slices, strict=True):
-            if inner in of_slices:
-                yield name, np.stack(of_slices[inner][::-1])
-        for name, inner in zip(captured, outer, strict=True):
-            if inner in shared:
-                yield name, shared[inner]
-
-
-def _add(found: Gradients, name: str, gradient: AnyArray) -> None:
-    found[name] = found[name] + gradient if name in found else gradient
-
-
-def _summed(gradient: AnyArray, shape: tuple[int, ...]) -> AnyArray:
-    """Return a gradient summed over the axes along which an input of this shape was broadcast."""
-    leading = gradient.ndim - len(shape)
-    ones = [
-        leading + axis for axis, size in enumerate(shape) if size == 1 and gradient.shape[leading + axis] != 1
-    ]
-    axes = (*range(leading), *ones)
-    return gradient.sum(axes).reshape(shape) if axes else gradient.reshape(shape)
-
-
-def _of_product(dy: Any, y: Any, A: Any, B: Any, bias: Any = None) -> tuple[Any, ...]:
-    """Multiply with the core, whose sums have one order, whatever the number of threads."""
-    dA = multiply(dy, B.swapaxes(-1, -2))
-    if B.ndim > 2:
-        return dA, multiply(A.swapaxes(-1, -2), dy), dy
-    x, dproducts = (np.ascontiguousarray(each).reshape(-1, each.shape[-1]) for each in (A, dy))
-    dW = np.zeros_like(B.T, order="C")
-    _core.add_gradients(dproducts, x, dW, None)
-    return dA, dW.T, dy
-
-
-def _of_slice(dy: Any, y: Any, x: Any, starts: Any, ends: Any, axes: Any) -> tuple[Any, ...]:
-    dx = np.zeros_like(x)
-    place = [slice(None)] * x.ndim
-    for start, end, axis in zip(starts, ends, axes, strict=True):
-        place[axis] = slice(start, end)
-    dx[tuple(place)] = dy
-    return (dx,)
-
-
-def _of_concat(dy: Any, y: Any, *parts: Any, axis: int) -> tuple[Any, ...]:
-    ends = np.cumsum([0, *(part.shape[axis] for part in parts)])
-    return tuple(np.take(dy, range(*pair), axis) for pair in pairwise(ends))
-
-
-def _of_sum(dy: Any, y: Any, x: Any, axes: Any = None, *, keepdims: int = 1) -> tuple[Any, ...]:
-    wide = dy if keepdims else np.expand_dims(dy, tuple(axes))
-    return (np.broadcast_to(wide, x.shape),)
-
-
-def _of_layer_norm(
-    dy: Any, y: Any, x: Any, gain: Any, bias: Any = None, *, axis: int = -1, epsilon: float = 1e-5
-) -> tuple[Any, ...]:
-    """y = gain z + bias, and z is standardized along the last axis."""
-    return standardized_gradient(dy * gain, x, epsilon), dy * standardized(x, epsilon), dy
-
-
-def _sigmoid(x: AnyArray) -> AnyArray:
-    result: AnyArray = OPERATIONS["Sigmoid"].compute([x], {})[0]
-    return result
-
-
-def _moved(dy: Any, y: Any, x: Any, *others: Any, **attributes: Any) -> tuple[Any, ...]:
-    return (dy.reshape(x.shape),)
-
-
-GRADIENTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
-    "Add": lambda dy, y, a, b: (dy, dy),
-    "Sub": lambda dy, y, a, b: (dy, -dy),
-    "Mul": lambda dy, y, a, b: (dy * b, dy * a),
-    "Div": lambda dy, y, a, b: (dy / b, -dy * y / b),
-    "Neg": lambda dy, y, x: (-dy,),
-    "Max": lambda dy, y, a, b: (dy * (a >= b), dy * (a < b)),
-    "Where": lambda dy, y, condition, a, b: (None, np.where(condition, dy, 0), np.where(condition, 0, dy)),
-    "MatMul": _of_product,
-    "Sigmoid": lambda dy, y, x: (dy * y * (1 - y),),
-    "Tanh": lambda dy, y, x: (dy * (1 - y) * (1 + y),),
-    "Exp": lambda dy, y, x: (dy * y,),
-    "Sqrt": lambda dy, y, x: (dy / (2 * y),),
-    "Sin": lambda dy, y, x: (dy * np.cos(x),),
-    "Cos": lambda dy, y, x: (-dy * np.sin(x),),
-    "Softplus": lambda dy, y, x: (dy * _sigmoid(x),),
-    "ReduceSum": _of_sum,
-    "LayerNormalization": _of_layer_norm,
-    "Slice": _of_slice,
-    "Concat": _of_concat,
-    "Reshape": _moved,
-    "Squeeze": _moved,
-    "Unsqueeze": _moved,
-    "Transpose": lambda dy, y, x, perm: (dy.transpose(np.argsort(perm)),),
-}
+        values = (*first, *sequences, *(around[name] for name in captured))
+        found = self.steps.add_all("Scan", values, len(outputs), **options)
+        for name, gradient in zip((*states, *summed, *scanned), found, strict=True):
+            self.add(around[name], gradient)
+        more = body.replaced(outputs=(*body.outputs, *saved))
+        changed = node.with_outputs(*node.outputs, *saved.values())
+        return changed.with_attributes({**node.attributes, "body": more})

@@ -7,7 +7,6 @@ state before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ..graph.declared import Input
 from ..graph.graph import Graph
 from ..graph.operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
-from ..graph.writer import Recorder
+from ..graph.writer import StepRecorder
 
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
@@ -25,33 +24,6 @@ if TYPE_CHECKING:
 sigmoid, tanh = unary("Sigmoid"), unary("Tanh")
 
 Equation = Callable[..., "tuple[Sequence[Expression], Sequence[Expression], dict[str, Expression]]"]
-
-
-class StepRecorder(Recorder):
-    """Adds the operations of a step to the body of a loop, which captures values from around it."""
-
-    def __init__(self, body: Graph, prefix: str, label: tuple[str, str]) -> None:
-        super().__init__(body, prefix, label)
-        self._own, self.captured = set[str](), list[str]()
-
-    def input(self, name: str, dtype: np.dtype[Any]) -> Expression:
-        """Declare an input of the body."""
-        self._own.add(name)
-        return Expression(self, self.graph.add_input(name, dtype), dtype)
-
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        made = super().add_all(operation, inputs, outputs, **attributes)
-        self._own.update(made)
-        return made
-
-    def named(self, x: Any) -> str:
-        name = super().named(x)
-        if name and name not in self.graph.constants and name not in self._own:
-            self._own.add(name)
-            self.captured.append(name)
-        return name
 
 
 class Equations:
@@ -99,12 +71,16 @@ class Equations:
         """
         body, dtype = Graph(), self._layer.dtype
         inner = StepRecorder(body, f"{self._b.prefix}step/", self._b.label)
-        before = [inner.input(self._b.prefix + name, dtype) for name in self._layer.state_names]
-        slices = [inner.input(f"{self._b.prefix}slice_{place}", dtype) for place in range(len(sequences))]
+
+        def declared(name: str, dtype: np.dtype[Any] = dtype) -> Expression:
+            return Expression(inner, inner.input(self._b.prefix + name, dtype), dtype)
+
+        before = list(map(declared, self._layer.state_names))
+        slices = [declared(f"slice_{place}") for place in range(len(sequences))]
         scanned = [x.name for x in sequences]
         after, outputs, shown = step(*before, *slices)
         if self._b.lengths:
-            valid = inner.input(f"{self._b.prefix}valid", np.dtype(np.bool_))
+            valid = declared("valid", np.dtype(np.bool_))
             scanned.append(self._valid(sequences[0]).name)
             axes = [list(range(2, len(shape) - 1)) for shape in self._layer.state_shapes(1)]
             masks = [valid.apply("Unsqueeze", own) if own else valid for own in axes]
@@ -136,8 +112,7 @@ class Equations:
 
 def columns(x: Expression, *sizes: int) -> list[Expression]:
     """Return parts of these sizes of the last axis."""
-    ends = list(accumulate(sizes))
-    return [x.apply("Slice", [end - size], [end], [-1]) for size, end in zip(sizes, ends, strict=True)]
+    return [Expression(x.t, y, x.dtype) for y in x.t.add_all("Split", (x.name, sizes), len(sizes), axis=-1)]
 
 
 def min_gru(e: Equations, layer: MinGRU, x: Expression) -> Expression:

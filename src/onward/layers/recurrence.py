@@ -9,22 +9,27 @@ from __future__ import annotations  # importing np.random is slow
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-import onward._core as _core
-
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag
+from ..core.recent import Recent
 from ..errors import ArgumentError
 from .base import NO_WEIGHTS
 from .quantize import Quantizable, packed, uniform
 from .stateful import Cache, Inputs, Stateful
 
 if TYPE_CHECKING:
+    from ..graph.plan.planner import Planner
     from .graphs import GraphBuilder
+
+
+# The planners of the gradients of the layers of a class, by their options.
+_GRADIENTS = WeakKeyDictionary[type, "Recent[Planner]"]()
 
 
 class Recurrence(Quantizable, Stateful[Any]):
@@ -99,19 +104,13 @@ class Recurrence(Quantizable, Stateful[Any]):
     def forward(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
     ) -> tuple[Any, Any, Cache]:
-        """Call the layer and also return a cache for backward, which holds all values of all steps.
+        """Call the layer and also return a cache for backward, which computes the values of all steps again.
 
-        The steps run one by one in NumPy, with the bits of a call. Raises the errors of a call.
+        Raises the errors of a call.
         """
         self._check_gradients()
         inputs = self.inputs(x, state, lengths)
-        if 0 in inputs.x.shape:
-            return *self(x, state, lengths=lengths), Cache(inputs, None)
-        from ..graph.gradients import Run  # slow to import
-        from .graphs import graph_of
-
-        run = Run(graph_of(self._over_steps(), inputs.lengths is not None), self._given(inputs))
-        return *self.outputs(inputs, *(part.copy() for part in run.outputs)), Cache(inputs, run)
+        return *self.outputs(inputs, *self._run(inputs)), Cache(inputs, None)
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
         """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
@@ -121,22 +120,30 @@ class Recurrence(Quantizable, Stateful[Any]):
         """
         fits = isinstance(cache, Cache) and cache.inputs.x.shape[-1] == self.input_size
         self._check_cache(fits and cache.inputs.x.dtype == self.dtype)
-        inputs, run = cache
+        inputs = cache.inputs
         steps, *dstates = self._output_gradients(dy, dstate, inputs)
         after = self._filled(dstates, steps.shape[1])
-        if run is None:
-            found = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
-            results: Any = (np.zeros_like(inputs.x), *after)
+        if 0 in inputs.x.shape:
+            results = [np.zeros_like(inputs.x), *after, *map(np.zeros_like, self._weights.values())]
         else:
-            with np.errstate(all="ignore"), _core.Flushing():
-                known = run.back((steps, *after))
+            given = *self._given(inputs), *self._weights.values(), arrays.contiguous(steps), *after
+            results = list(self._gradients(inputs.lengths is not None)(*given))
+        of_inputs, found = results[: 1 + len(after)], results[1 + len(after) :]
+        return *self.outputs(inputs, *of_inputs), dict(zip(self._weights, found, strict=True))
 
-            def gradient(name: str) -> Any:
-                return known.get(name, np.zeros_like(run.values[name]))
+    def _gradients(self, has_lengths: bool) -> Planner:
+        """Return the planner of the gradients, which is the same for all weights."""
 
-            found = {name: np.ascontiguousarray(gradient(name)) for name in self.own_weights}
-            results = [gradient(name) for name in run.inputs if name != "lengths"]
-        return *self.outputs(inputs, *results), found
+        def make() -> Planner:
+            from ..graph.gradients import with_gradients  # slow to import
+            from ..graph.plan.planner import Planner
+            from ..graph.simplification.simplify import simplify
+            from .graphs import graph_of
+
+            graph = graph_of(self._over_steps(), has_lengths)
+            return Planner(simplify(with_gradients(graph, [*self._weights])))
+
+        return _GRADIENTS.setdefault(type(self), Recent()).get(make, repr(self), has_lengths)
 
     def traced(
         self, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool

@@ -21,6 +21,7 @@ NAMES = {
         "BitShift Mod Max Min Sum Mean Where Clip"
     ),
     "elementwise transcendental": "Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow",
+    "gradient": "Gradient",
     "fixed_point": "Rescale RescaleOnce Lookup FixedReciprocal",
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
