@@ -37,6 +37,7 @@ run load --cases "$cases"
 run quantized --cases "$cases"
 run serve --cases "$cases"
 run train
+run scan_gradients
 run tflite --cases "$cases"
 run scale
 run peers

@@ -79,7 +79,7 @@ def linear_attention(path: Path, heads: int = 4, size: int = 64) -> list[np.ndar
     return [x.astype(np.float32) for x in (q, k, v, *gates)]
 
 
-def _calm(layer: onward.LayerNormLSTM) -> onward.LayerNormLSTM:
+def calm(layer: onward.LayerNormLSTM) -> onward.LayerNormLSTM:
     """Weaken the recurrence, which otherwise multiplies rounding errors from step to step."""
     small = np.full(4 * layer.hidden_size, 0.1)
     layer.load_state_dict({"norm_hh.weight": small}, strict=False)
@@ -91,7 +91,7 @@ def layers() -> Iterator[onward.layers.recurrence.Recurrence]:
     yield onward.MinGRU(64, 256, rng=0)
     yield onward.LRU(64, 256, rng=0)
     yield onward.RGLRU(256, rng=0)
-    yield _calm(onward.LayerNormLSTM(64, 256, rng=0))
+    yield calm(onward.LayerNormLSTM(64, 256, rng=0))
     yield onward.sLSTM(64, 256, rng=0)
     yield onward.SelectiveScan(256, 16, rng=0)
     yield onward.GatedDeltaRule(256, 4, 64, rng=0)

@@ -226,6 +226,9 @@ TABLES: dict[str, dict[str, str]] = {
         "PyTorch, s": "torch",
         "PyTorch / Onward": "ratio",
     },
+    "scan_gradients.layers": {
+        "layer": "layer", "Onward, µs": "onward", "JAX, µs": "jax", "JAX / Onward": "ratio",
+    },
     "tflite.models": {
         "model": "model", "Onward, µs": "onward", "LiteRT, µs": "litert", "LiteRT / Onward": "ratio",
     },

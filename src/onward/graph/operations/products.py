@@ -115,6 +115,8 @@ def matmul_step(b: Builder, A: View, B: View) -> View:
 def _vectors_or_matrices(b: Builder, A: View, B: View) -> View:
     """Return the product of two views, of which a vector is a matrix of one row or one column."""
     shape = product_shape(A.shape, B.shape)
+    if len(B.shape) == 2 and len(A.shape) > 2:  # one matrix for all rows
+        A = A.reshaped(math.prod(A.shape[:-1]), A.shape[-1]) or A
     if len(A.shape) == 1:
         A = A.with_axes((1, *A.shape), (0, *A.strides))
     if len(B.shape) == 1:
