@@ -14,19 +14,15 @@ from ..graph.activation_names import OPERATORS
 from ..graph.graph import Graph
 from ..graph.inference import Values, outputs_of
 from ..graph.node import Node, Signature, needed_nodes
-from ..graph.size import Axes
+from ..graph.size import Axes, Size
 from .activation import Activation, Softmax
 from .base import NO_WEIGHTS, Layer
+from .chain_states import MOVES, States
 from .linear import Embedding, Linear
 from .norm import LayerNorm
 from .rnn import of_cell
 from .sequential import Last, Sequential
 
-# Operations that move states and shapes, which are computed outside of the layers.
-MOVES = {
-    "Cast", "Concat", "ConstantOfShape", "Expand", "FinalState", "Gather", "Identity", "Mul", "Reshape",
-    "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
-}  # fmt: skip
 SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain's last value
 FEATURES, DIRECTIONS = "features", "directions"
 
@@ -60,17 +56,22 @@ class _Chain:
         self.features: Any = (FEATURES,)
         # the size of each part, and the values that follow from sizes
         declared = shape if len(shape) == len(parts) else [""] * len(parts)
-        open_axes = Axes(is_open=True)
+        open_axes, named = Axes(is_open=True), dict[str, Size]()
+
+        def size_of(size: int | str, name: str) -> Any:
+            if isinstance(size, int) and size:
+                return size
+            added = open_axes.add(name)
+            return named.setdefault(size, added) if size else added
+
         self.sizes: dict[Any, Any] = {
-            part: size if isinstance(size, int) and size else open_axes.add(f"axis {part}")
-            for part, size in zip(parts, declared, strict=True)
+            part: size_of(size, f"axis {part}") for part, size in zip(parts, declared, strict=True)
         }
         self.values: Values = dict(graph.constants)
         self.time: Any = None  # the time axis of the input, known from the first recurrent node
         self.inputs = [declared.name for declared in graph.inputs[1:]]
-        self.states = set(self.inputs)  # the states, and values that only move states or shapes
-        self.given = set(self.inputs)  # those that move states which the caller passes
-        self.ended = set[str]()  # those that move final states of layers
+        self.moved = set(self.inputs)  # the states, and values that only move states or shapes
+        self.states = States(graph.inputs[1:], size_of, self.values)
         self.all_steps: set[str] = set()  # values that give each row the full length
         self.lengths = ""  # the input that holds the lengths, if there is one
         self.layers: list[Layer] = []
@@ -91,18 +92,15 @@ class _Chain:
             else:
                 self.at = node.outputs[0]
         elif self._only_moves(node):
-            self.states |= outputs
-            for moved in (self.given, self.ended):
-                if not moved.isdisjoint(node.inputs):
-                    moved |= outputs
+            self.moved |= outputs
+            self.states.move(node)
             self._infer(node)
             self.all_steps |= outputs if node.operation == "Steps" else set()
         elif outputs & self.needed:
             raise ArgumentError(f"{node} is not part of a chain of layers")
 
     def finished(self, output: str, *others: str) -> Sequential:
-        if dropped := [name for name in others if name not in self.states]:
-            raise ArgumentError(f"{dropped[0]} is neither the first output nor a state of a layer")
+        self.states.check(others)
         if self.at != output:
             raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
         if self.among != (0, 1):
@@ -128,11 +126,11 @@ class _Chain:
         if node.attributes.get("value") is not None:
             values.append(node.attributes["value"])
         zeros = all(value.dtype.kind != "f" or not value.any() for value in values)
-        known = self.states | self.constants.keys() | ({self.at} if node.operation in SHAPES else set())
+        known = self.moved | self.constants.keys() | ({self.at} if node.operation in SHAPES else set())
         is_number = node.operation == "Mul" or (
             node.operation == "Cast" and np.dtype(node.attributes["to"]).kind != "f"
         )
-        if is_number and not (self.given | self.ended).isdisjoint(node.inputs):
+        if is_number and not self.states.elements.keys().isdisjoint(node.inputs):
             return False
         return node.operation in MOVES and zeros and known.issuperset(node.inputs)
 
@@ -144,10 +142,8 @@ class _Chain:
         if node.attributes.get("reverse"):
             raise ArgumentError(f"{node} runs only in reverse, which layers do not support")
         for name in states:
-            if name not in self.states and np.any(self.constants.get(name, 0)):
+            if name not in self.moved and np.any(self.constants.get(name, 0)):
                 raise ArgumentError(f"{node} starts from a constant state other than zeros")
-            if name in self.ended:
-                raise ArgumentError(f"{node} starts from the final state of another layer")
         used_lengths = "" if lengths in self.all_steps else lengths
         if used_lengths not in ("", *self.inputs) or (self.time is not None and used_lengths != self.lengths):
             raise ArgumentError(f"{node} takes different lengths from the other nodes")
@@ -155,8 +151,8 @@ class _Chain:
         cell = node.attributes["cell"]
         self.layers.append(of_cell(cell, time == (1,)))
         D, units = cell.sizes.D, cell.sizes.P
-        self.states |= set(node.outputs[1:])
-        self.ended |= set(node.outputs[1:]) - {""}
+        self.moved |= set(node.outputs[1:])
+        self.states.add_layer(node, states, cell.state_shapes(self._size(batch)))
         y, h = (*node.outputs, "")[:2]
         if D == 1:
             self.final.add(h)

@@ -10,7 +10,7 @@ from ..graph.declared import Input
 from ..graph.over_time.named_carries import INITIAL
 from ..graph.size import Size
 from ..graph.summary import signatures
-from ..layers.chain import MOVES
+from ..layers.chain_states import MOVES
 from ..model import Model
 from .layout import AnyArray
 

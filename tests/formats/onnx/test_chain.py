@@ -8,6 +8,8 @@ import pytest
 from onnx import helper
 from support import onnx_nodes
 from support.onnx_nodes import open_model
+from support.random_chains import RandomChain
+from support.randomized import random_cases
 
 from onward import errors
 from onward.graph import Model
@@ -351,3 +353,22 @@ def test_a_dropout_is_no_layer_unless_it_trains(trains: bool) -> None:
             graph.layers()
     else:
         assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM"]
+
+
+def test_layers_take_and_return_states_in_the_order_of_the_graph() -> None:
+    """They took exchanged states in their own order, and reversed ones as they came."""
+    refused = 0
+    for seed in range(random_cases(400)):
+        case = RandomChain(seed)
+        try:
+            layers = case.model().layers()
+        except errors.ArgumentError:
+            assert case.moves, f"seed {seed}: {case}"
+            refused += 1
+            continue
+        x, states = case.arrays(T, B)
+        y, *final = case.model()(x, *states)
+        found, ends = layers(x, case.of_layers(states), return_state=True)
+        pairs = zip([y, *final], [found, *case.in_order(ends)], strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs), f"seed {seed}: {case}"
+    assert random_cases(400) // 4 < refused < random_cases(400) * 3 // 4

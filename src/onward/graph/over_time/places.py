@@ -35,7 +35,7 @@ def places_of(node: Node, values: Mapping[str, Operand], places: Mapping[str, Vi
     if node.operation in ("Add", "Sub", "Mul"):
         x, y = views
         return x and y and _combined(node.operation, x.broadcast(*shape), y.broadcast(*shape))
-    return _moved(node, views[0], given[1:])
+    return moved(node, views[0], given[1:]).get(node.outputs[0])
 
 
 def _known(value: Operand | None) -> AnyArray | None:
@@ -65,19 +65,26 @@ def _combined(operation: str, x: View, y: View) -> View | None:
     return View(0, x.offset + sign * y.offset, x.shape, tuple(steps))
 
 
-def _moved(node: Node, x: View | None, others: list[Any]) -> View | None:
-    """Return places that a node moves, or None."""
+def moved(node: Node, x: View | None, others: list[Any]) -> dict[str, View]:
+    """Return the outputs of a node that moves the elements of x by name; none if they are not views of x."""
     operation = OPERATIONS[node.operation]
     if not operation.moves or x is None or not all(isinstance(y, np.ndarray | None) for y in others):
-        return None
+        return {}
     try:
         found = operation.function(Strided(x, INT64, _copied), *others, **node.attributes)
     except NotStridedError:
-        return None
-    if not isinstance(found, Strided):
-        return None
-    axes = list(zip(found.view.shape, found.view.strides, strict=True))
-    return found.view.with_axes(found.view.shape, (0 if are_same(size, 1) else step for size, step in axes))
+        return {}
+    arrays = found if isinstance(found, tuple) else (found,)
+    return {
+        name: array.view.with_axes(array.shape, _strides(array.view))
+        for name, array in zip(node.outputs, arrays, strict=False)
+        if isinstance(array, Strided)
+    }
+
+
+def _strides(view: View) -> list[Any]:
+    """Return the strides, 0 along axes of one element, whose strides depend on how they came to be."""
+    return [0 if are_same(size, 1) else step for size, step in zip(view.shape, view.strides, strict=True)]
 
 
 def _copied(view: View) -> NoReturn:
