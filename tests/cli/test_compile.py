@@ -50,6 +50,7 @@ def test_errors_tell_what_to_do(tmp_path: Path) -> None:
         ((*out, "--fix", "sr=high"), "'sr=high'; expected NAME=VALUE with a number"),
         ((*out, "--fix", 'sr="16000"'), "expected NAME=VALUE with a number"),
         ((*out, "--fix", "rate=1"), "unknown inputs: rate"),
+        ((*out, "--fix", "carry=1"), "unknown inputs: carry"),  # an argument of compile
         (("-o", tmp_path / "x.bin"), "must end in one of .onward"),
     ):
         result = invoke("compile", tmp_path / "x.onnx", *arguments)

@@ -8,6 +8,8 @@ from support.cli import invoke, message, report
 from support.examples import detector_of_voices
 
 import onward
+from onward.graph import Graph, Input
+from onward.model import Model
 
 
 def test_the_command_writes_c_whose_test_passes(tmp_path: Path) -> None:
@@ -29,6 +31,8 @@ def test_sizes_are_printed_and_nothing_is_written_if_there_is_no_c(tmp_path: Pat
         (("--size", "time"), "expected AXIS=N, such as time=16"),
         (("--size", "time=1.5"), "expected AXIS=N, such as time=16"),  # which was a size of 1
         (("--prefix", "a-b", "--size", "time=5"), "must be a name of C"),
+        (("--fix", "prefix=3", "--size", "time=5"), "unknown inputs: prefix"),
+        (("--fix", "time_axis=3", "--size", "time=5"), "unknown inputs: time_axis"),
     ):
         result = invoke(*command, *more)
         assert result.exit_code in (1, 2) and expected in message(result), message(result)
@@ -69,3 +73,13 @@ def test_int8_prints_its_accuracy_on_data(tmp_path: Path) -> None:
     assert "relative error" in invoke(*command, expect=0).output
     program = c_code.compiled([tmp_path / "gru.c", tmp_path / "gru_test.c"])
     assert c_code.run(program).startswith("PASS")
+
+
+def test_an_input_named_like_an_argument_is_not_fixed(tmp_path: Path) -> None:
+    """It replaced the argument."""
+    graph = Graph()
+    x, rows = graph.add_input("x", np.float32, (5,)), graph.add_input("rows", np.float32, ())
+    graph.outputs, graph.declared_outputs = (graph.add("Add", x, rows),), (Input("y"),)
+    Model(graph).save(tmp_path / "sum.safetensors")
+    command = ("export-c", tmp_path / "sum.safetensors", "-o", tmp_path / "sum.c")
+    assert "the input rows cannot be fixed" in message(invoke(*command, "--fix", "rows=1", expect=2))

@@ -21,6 +21,7 @@ from onward.model import Model
         (("--tick", "soon"), "'soon' is not a duration such as 2ms or 0.5s"),
         (("--carry", "state=nothing"), "unknown outputs: nothing"),
         (("--set", "speed=1"), "unknown inputs: speed"),
+        (("--set", "carry=1"), "unknown inputs: carry"),
         (("--tick", "-1ms"), "'-1ms' is not a duration such as 2ms or 0.5s"),
         (("--tick", "nan"), "'nan' is not a duration such as 2ms or 0.5s"),
         (("--port", "70000"), "70000 is not in the range 0<=x<=65535"),

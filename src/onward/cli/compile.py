@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ..formats.compiled.write import compile_model
+from ..layers.base_model import BaseModel
 from ..tables import model_files
 from . import common
 from .common import Printed, Report, counted, kilobytes
@@ -36,7 +38,8 @@ def compile(model: ModelFile, out: Path, fixed: dict[str, Any], carry: dict[str,
     """
     common.check_suffix(out, "--out", (".onward",))
     common.refuse_to_overwrite({"MODEL": model.path}, out)
-    found = model.model.compile(out, carry=carry or None, **fixed)
+    given = model.fixed(fixed, BaseModel.compile, compile_model)
+    found = model.model.compile(out, carry=carry or None, **given)
     model_files.add_records(out, model.path)
     return {
         "model": model.name,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..formats.c import write
+from ..formats.c.runnable import Runnable
 from . import common
 from .common import Printed, Report, kilobytes
 from .sources import ModelFile, model_argument, read_arrays
@@ -88,7 +89,8 @@ def export_c(model: ModelFile, out: Path, fixed: dict[str, Any], **options: Any)
     common.check_suffix(out, "--out", (".c",))
     common.refuse_to_overwrite({"MODEL": model.path}, out)
     arrays = {name: _inputs(options[name], f"--{name}") for name in ("calibrate", "data")}
-    options |= {**arrays, "carry": options["carry"] or None, **fixed}
+    options |= {**arrays, "carry": options["carry"] or None}
+    options |= model.fixed(fixed, write.exported, Runnable.of)
     found = write.exported(model.model, out.stem, **options)
     if not common.is_json():
         common.display(_sizes(found))

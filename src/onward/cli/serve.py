@@ -10,6 +10,7 @@ import click
 
 from ..core.checks import non_negative
 from ..errors import ArgumentError, FileError
+from ..model import Model
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
@@ -86,6 +87,7 @@ def serve(
 
     SIGTERM finishes the current step, saves the streams and closes the connections.
     """
+    fixed = model.fixed(fixed, Model.stream, Model.pool)
     options = {"carry": carry or None, "time_axis": time_axis, **fixed}
     options = {name: value for name, value in options.items() if value is not None}
     try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..core import files
 from ..errors import ArgumentError, FileError
 from ..formats.compiled.model import CompiledModel
 from ..formats.torch.parts import Parts
+from ..graph.declared import check_names
 from ..graph.structure import names as structure_names
 from ..layers.base_model import BaseModel
 from ..layers.sequential import Sequential
@@ -100,6 +102,17 @@ class ModelFile:
                 "Python with onward.load(...).sequential(...), save the result and use the new file"
             )
         return net.only_layer
+
+    def fixed(self, given: dict[str, Any], *functions: Callable[..., Any]) -> dict[str, Any]:
+        """Return fixed inputs of the model as arguments of functions. Raises SignatureError, UsageError."""
+        names = self.model.inputs if isinstance(self.model, Model) else ["x"]
+        check_names(dict.fromkeys(names), list(given), "inputs")
+        parameters = {name for function in functions for name in inspect.signature(function).parameters}
+        if taken := parameters.intersection(given):
+            raise click.UsageError(
+                f"the input {min(taken)} cannot be fixed: an argument in Python has its name"
+            )
+        return given
 
     @functools.cached_property
     def runner(self) -> BaseModel | Rows:
