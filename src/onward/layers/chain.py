@@ -14,10 +14,11 @@ from ..graph.activation_names import OPERATORS
 from ..graph.graph import Graph
 from ..graph.inference import Values, outputs_of
 from ..graph.node import Node, Signature, needed_nodes
+from ..graph.over_time.named_carries import MOVES
 from ..graph.size import Axes, Size
 from .activation import Activation, Softmax
 from .base import NO_WEIGHTS, Layer
-from .chain_states import MOVES, States
+from .chain_states import States
 from .linear import Embedding, Linear
 from .norm import LayerNorm
 from .rnn import of_cell

@@ -16,11 +16,6 @@ from ..graph.over_time.places import moved
 from ..graph.plan.view import View
 from ..graph.size import are_same, hint
 
-# Operations that move states and shapes, which are computed outside of the layers.
-MOVES = {
-    "Cast", "Concat", "ConstantOfShape", "Expand", "FinalState", "Gather", "Identity", "Mul", "Reshape",
-    "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
-}  # fmt: skip
 PASSING = {"Cast", "FinalState", "Identity"}  # operations that return the first input with its axes
 RESHAPING = {*PASSING, "Reshape", "Squeeze", "Unsqueeze"}  # that keep the order of its elements
 Place = tuple[int, Any]  # the number of an input or output, and where a state starts in it

@@ -7,10 +7,9 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph import Graph
 from ..graph.declared import Input
-from ..graph.over_time.named_carries import INITIAL
+from ..graph.over_time.named_carries import INITIAL, MOVES
 from ..graph.size import Size
 from ..graph.summary import signatures
-from ..layers.chain_states import MOVES
 from ..model import Model
 from .layout import AnyArray
 

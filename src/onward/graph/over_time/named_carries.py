@@ -25,6 +25,11 @@ INITIAL = {
     "DynamicQuantizeLSTM": slice(5, 7),
     "FinalState": slice(1, 2),
 }
+# Operations that move states and shapes before and after them.
+MOVES = {
+    "Cast", "Concat", "ConstantOfShape", "Expand", "FinalState", "Gather", "Identity", "Mul", "Reshape",
+    "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
+}  # fmt: skip
 
 
 def streamed_with(
