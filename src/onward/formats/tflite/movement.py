@@ -155,10 +155,15 @@ SEGMENTS = {"SUM": ("add", 0), "PROD": ("mul", 1), "MAX": ("max", "min"), "MIN":
 
 @operator(FLOATS, " ".join(f"UNSORTED_SEGMENT_{name}" for name in SEGMENTS))
 def reduce_segments(call: Call, x: Value, segments: Value, count: Value) -> Any:
-    """Reduce the elements of each segment; those of negative segments go to a row that is cut off."""
+    """Reduce the elements of each segment; those of negative segments go to a row that is cut off.
+
+    A maximum and a minimum ignore NaN, as LiteRT's comparisons do.
+    """
     reduction, start = SEGMENTS[call.operator.kind.rpartition("_")[2]]
     limits = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
     first = x.number(getattr(limits, start) if isinstance(start, str) else start, x.dtype)
+    if x.dtype.kind == "f" and isinstance(start, str):
+        x = where(x.apply("IsNaN", dtype=np.dtype(bool)), first, x)
     rest = x.apply("Shape", dtype=INT64).apply("Slice", [len(call.shape(1))], [LAST])
     rows = (vector(count) + 1).reshaped(1).apply("Concat", rest, axis=0)
     places = (vector(segments).apply("Max", -1) + 1).apply("Unsqueeze", [-1])
