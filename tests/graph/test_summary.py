@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from onward.core.summary import Row, table
 from onward.graph import Graph
 from onward.graph.node import Node
 from onward.graph.summary import summarize
@@ -33,3 +34,14 @@ def test_any_number_of_open_axes_keeps_its_names() -> None:
     graph.add_constant(np.ones((3, 2), np.float32), "W")
     graph.nodes = [Node("MatMul", ("x", "W"), ("y",), {}, "")]
     assert summarize(graph).rows[0].output_shape == ("batch", *"abcdef", 2)
+
+
+def test_a_table_is_narrow_whatever_the_names_of_layers() -> None:
+    """Converters join the names of all layers that they fuse."""
+    names = [
+        f"model/conv_{place};{'model/batch_normalization;' * 12}model/relu_{place}" for place in range(2)
+    ]
+    rows = [Row(name, "CONV_2D", ("batch", 4), 10, 40) for name in names]
+    first, second = table(rows).splitlines()[1:3]
+    assert first[:12] == "model/conv_0" and "model/relu_0  CONV_2D" in first and "relu_1" in second
+    assert len(first) == len(second) < 110
