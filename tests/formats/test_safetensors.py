@@ -3,6 +3,7 @@
 import builtins
 import json
 import os
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,33 @@ def test_an_unknown_format_is_refused_with_the_supported_ones(content: bytes, tm
     assert f"{expected}; supported formats are safetensors" in problem(tmp_path / "model")
     (tmp_path / "model.safetensors").write_bytes(content)
     assert "is not a complete safetensors file" in problem(tmp_path / "model.safetensors")
+
+
+SAVED_MODEL = b'\x08\x01\x12\xe6\x95B\n\xc8$\x12\x9e$\nB\n\x05AddV2\x12\x06\n\x01x"\x01T'
+CORE_ML = b"\x08\x06\x12\xda\x01\n\x18\n\x07input_2\x1a\r*\x0b\n\x05\x01\xc4\xd6\x02\x01\x10\xa0\x80\x04"
+
+
+def test_files_of_tensorflow_and_core_ml_are_not_called_damaged(tmp_path: Path) -> None:
+    """They start with the first field of ONNX."""
+    (tmp_path / "model.mlpackage").mkdir()
+    for name, content in {
+        "saved_model.pb": SAVED_MODEL, "graph.pb": SAVED_MODEL[9:], "a.mlmodel": CORE_ML, "model": CORE_ML
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    for name, expected in {
+        "saved_model.pb": "unknown format.*convert them with tf2onnx",
+        "graph.pb": "unknown format.*convert them with tf2onnx",
+        ".": "is a directory.*convert them with tf2onnx",
+        "a.mlmodel": "unknown format.*Core ML models: export the model",
+        "model": "unknown format; supported formats are",
+        "model.mlpackage": "is a directory.*Core ML models: export the model",
+    }.items():
+        assert re.search(expected, found := problem(tmp_path / name)), found
+
+
+def test_models_of_onnx_in_files_of_another_name_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "init_net.pb").write_bytes(b"\x08\x03\x12\x07pytorch")
+    assert "graph" in problem(tmp_path / "init_net.pb")  # which it lacks
 
 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}

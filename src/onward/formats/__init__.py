@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
+# A number and a message, with which SavedModel and Core ML start; the second field of ONNX is a name.
+NESTED = re.compile(rb"\x08[\x80-\xff]{0,9}[\0-\x7f]\x12[\x80-\xff]{0,9}[\0-\x7f]\n")
 PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
 GRAPHS = ("onnx", "pt2", "tflite")
 Path = str | os.PathLike[str]
@@ -38,6 +41,12 @@ FORMATS = (
     "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, TensorFlow Lite, Keras (.keras, .h5) and NumPy "
     "(.npz, .npy)"
 )
+CORE_ML = "Core ML models: export the model that was converted to Core ML to ONNX instead"
+OTHERS = {  # what files of other formats hold, by suffix
+    ".pb": "TensorFlow graphs: convert them with tf2onnx, or with tf.lite.TFLiteConverter",
+    ".mlmodel": CORE_ML,
+    ".mlpackage": CORE_ML,
+}
 
 
 def load(
@@ -94,7 +103,7 @@ def load(
       (2): Linear(48, 9)
     )
     """
-    data = files.content(path)
+    data = _content(path)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
     script_options = {"method": method, "part": part, "inputs": inputs, "qdq": qdq}
@@ -170,7 +179,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     >>> list(tensors)[:2], tensors["0.weight_hh_l0"].shape
     (['0.bias_hh_l0', '0.bias_ih_l0'], (192, 48))
     """
-    data = files.content(path)
+    data = _content(path)
     with budget.of_file(len(data)):
         found, _ = _read(path, data, _format(path, data)[0])
         return {
@@ -182,7 +191,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
 def weights_for(model: BaseModel, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """The tensors of a file under the names that a model uses. Raises FileError."""
-    data = files.content(path)
+    data = _content(path)
     with budget.of_file(len(data)):
         kind, _ = _format(path, data)
         if kind == "keras":
@@ -232,12 +241,26 @@ def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, Weights]:
     return {prefix: tuple(sorted(group)) for prefix, group in groups.items()}
 
 
+def _content(path: Path) -> Data:
+    """The content of a file. Raises FileError."""
+    suffix = (
+        ".pb" if os.path.isfile(os.path.join(files.check_path(path), "saved_model.pb")) else _suffix(path)
+    )
+    if os.path.isdir(path) and suffix in OTHERS:
+        raise FileError(f"{path} is a directory. Such directories hold {OTHERS[suffix]}")
+    return files.content(path)
+
+
+def _suffix(path: Path) -> str:
+    return os.path.splitext(os.fspath(path))[1].lower()
+
+
 def _format(path: Path, data: Data) -> tuple[str, ZipMembers | None]:
     """The format of a file and its members if it is a zip archive. Raises FileError.
 
     The content shows the format, or the suffix if it has no signature.
     """
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    suffix = _suffix(path)
     archive, members = None, set()
     if is_zip := data[:4] == SIGNATURE:
         with _errors_naming(path):
@@ -252,13 +275,14 @@ def _format(path: Path, data: Data) -> tuple[str, ZipMembers | None]:
         "tflite": data[4:8] == TFLITE_IDENTIFIER,
         "pt2": any(name.rpartition("/")[2] in PT2_MEMBERS for name in members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
-        "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
+        "onnx": not has_header and (suffix == ".onnx" or (data[:1] == ONNX_START and not NESTED.match(data))),
         "safetensors": has_header or suffix == ".safetensors",
         "json": data[:1] == b"{" and suffix == ".json",
     }
     if not any(formats.values()):
         problem = "has an unknown format" if data else "is empty"
-        raise FileError(f"{path} {problem}; supported formats are {FORMATS}")
+        hint = f". Files that end in {suffix} usually hold {OTHERS[suffix]}" if suffix in OTHERS else ""
+        raise FileError(f"{path} {problem}; supported formats are {FORMATS}{hint}")
     return next(name for name, matches in formats.items() if matches), archive
 
 
