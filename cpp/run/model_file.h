@@ -80,7 +80,7 @@ struct FileStream {
 class ModelFile {
 public:
     static constexpr char signature[9] = "\x89onward\n";
-    static constexpr uint32_t version = 5, lanes = 16;
+    static constexpr uint32_t version = 6, lanes = 16;
     static constexpr Size header = 64, alignment = 64;
 
     // Throws BadFile and NotReadable.

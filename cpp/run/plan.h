@@ -54,6 +54,14 @@ protected:
 
 struct Channels;
 
+// What the exact sums (rows, units) of products of integers become: themselves, or float32, multiplied by a scale of
+// each row, then by one scale or one per unit; or integers of 8 or 32 bits, rescaled as `Plan::rescale` does, by one
+// factor or one per unit. A bias (units) is added before that (int32) or last (float32).
+struct OutputStage {
+    std::optional<View> row_scale = {}, scale = {}, bias = {}, multiplier = {}, shift = {};
+    Size zero_point = 0, low = 0, high = 0;
+};
+
 class Plan {
 public:
     // The array of which iteration i of a loop reads or writes slice i along an axis, or slice i from the last one.
@@ -155,15 +163,14 @@ public:
     // Rows of x (.., K), which must be contiguous, as int8 q (.., K), with a scale (rows) and a zero point (rows) each,
     // rounded to nearest, ties away from zero: symmetric ones from -127 to 127 with a zero point of 0.
     void quantize_rows(bool is_symmetric, const View& x, const View& q, const View& scale, const View& zero_point);
-    // y (rows, O) = (x - zero point) (W - its zero points), exact sums as int32, or as float32, multiplied by a scale
-    // of each row, then by one scale or one per column. A bias (O) is added before the conversion (int32) or last
-    // (float32). x has rows as for a product, and one zero point, or one for each row.
+    // y (rows, O) = (x - zero point) (W - its zero points), exact sums and what they become. x has rows as for a
+    // product, and one zero point, or one for each row.
     void integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                         const View* row_scale, const View* scale, const View* bias, const View& y);
+                         const OutputStage& stage, const View& y);
     // The same for windows: y (rows, C) = the sums of (x - zero point) weights over the taps of x (.., taps.., C),
     // whose channels are adjacent, with weights (taps, C) of dtype int32 and one zero point.
     void integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
-                        const View* row_scale, const View* scale, const View* bias, const View& y);
+                        const OutputStage& stage, const View& y);
 
     // Steps on integers that stand for real numbers. y = x multiplier / 2^31 2^shift + zero point, from `low` to
     // `high`; the multipliers and shifts have dtype int32. In two roundings, from int32 to int8, uint8 or int32; and in
@@ -172,14 +179,6 @@ public:
                  const View& y);
     void rescale_once(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
                       const View& y);
-    // An integer product, or windows, with a bias (O) or null, whose sums are rescaled to y (rows, O) as above, by
-    // one factor, or by one per column.
-    void rescaled_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                          const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
-                          const View& shift, const View& y);
-    void rescaled_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
-                         const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
-                         const View& shift, const View& y);
     // y = table[(x - low) / 2^bits], on the line between two elements, which are int32 unless bits is 0; x beyond the
     // table takes its first or last element.
     void lookup(Size low, Size bits, const View& table, const View& x, const View& y);
@@ -267,15 +266,9 @@ private:
                                 Size out_stride) const;
     // Whether reading the clock takes no longer than a step.
     bool polls_often() const;
-    // What exact sums (rows, units) become, and where.
+    // What exact sums become, and where.
     class IntegerSums;
-    IntegerSums sums(const View* row_scale, const View* scale, const View* bias, const View& y);
-    IntegerSums rescaled_sums(const View* bias, Size zero_point, Size low, Size high, const View& multiplier,
-                              const View& shift, const View& y);
-    void add_integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                             const IntegerSums& sums);
-    void add_integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
-                            const IntegerSums& sums);
+    IntegerSums sums(const OutputStage& stage, const View& y);
     Rescaling rescaling(Size zero_point, Size low, Size high, const View& y);
 
     void check(const View& view) const;

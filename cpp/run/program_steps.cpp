@@ -40,6 +40,26 @@ struct Argument<const View*> {
     Pointer at(const Program::Sizes& sizes) const { return {value ? std::optional(value->at(sizes)) : std::nullopt}; }
 };
 
+template <>
+struct Argument<Size> {
+    Number value;
+    explicit Argument(Reader& reader) : value(reader.words.read<Number>()) {}
+    Size at(const Program::Sizes& sizes) const { return value.at(sizes.values); }
+};
+
+template <>
+struct Argument<const OutputStage&> {
+    Argument<const View*> row_scale, scale, bias, multiplier, shift;
+    Argument<Size> zero_point, low, high;
+    explicit Argument(Reader& reader)
+        : row_scale(reader), scale(reader), bias(reader), multiplier(reader), shift(reader), zero_point(reader),
+          low(reader), high(reader) {}
+    OutputStage at(const Program::Sizes& sizes) const {
+        return {row_scale.at(sizes).view, scale.at(sizes).view, bias.at(sizes).view, multiplier.at(sizes).view,
+                shift.at(sizes).view, zero_point.at(sizes), low.at(sizes), high.at(sizes)};
+    }
+};
+
 // Numbers that do not depend on the sizes are evaluated once.
 template <>
 struct Argument<std::span<const Size>> {
@@ -55,13 +75,6 @@ struct Argument<std::span<const Size>> {
         for (size_t i = 0; i < numbers.size(); i++) found[i] = numbers[i].at(sizes.values);
         return {found, numbers.size()};
     }
-};
-
-template <>
-struct Argument<Size> {
-    Number value;
-    explicit Argument(Reader& reader) : value(reader.words.read<Number>()) {}
-    Size at(const Program::Sizes& sizes) const { return value.at(sizes.values); }
 };
 
 template <>
@@ -251,7 +264,6 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},
     {"masked_steps", read<&Plan::masked_steps>}, {"quantized_lstm", read<&Plan::quantized_lstm>},
     {"rescale", read<&Plan::rescale>}, {"rescale_once", read<&Plan::rescale_once>},
-    {"rescaled_product", read<&Plan::rescaled_product>}, {"rescaled_window", read<&Plan::rescaled_window>},
     {"integer_window", read<&Plan::integer_window>}, {"quantize_rows", read<&Plan::quantize_rows>},
     {"lookup", read<&Plan::lookup>},
     {"reduce_integers", read<&Plan::reduce_integers>}, {"fixed_reciprocal", read<&Plan::fixed_reciprocal>},

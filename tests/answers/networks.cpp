@@ -232,8 +232,8 @@ void quantized(Hash& hash) {
     const View integers = g.array({rows, O}, DType::int32), floats = g.array({rows, O}), bytes = g.array(
         {rows, O}, DType::int8), again = g.array({rows, O}), scales = g.random({O}, 0.01), bias = g.random({O}),
         first = g.random({O}, 1e5, DType::int32), signed_zero = g.number(-3, DType::int8);
-    g.plan.integer_product(matrix, in, 3, zero, nullptr, nullptr, &first, integers);
-    g.plan.integer_product(matrix, in, 3, zero, nullptr, &scales, &bias, floats);
+    g.plan.integer_product(matrix, in, 3, zero, {.bias = first}, integers);
+    g.plan.integer_product(matrix, in, 3, zero, {.scale = scales, .bias = bias}, floats);
     g.plan.quantize(floats, g.number(0.3), signed_zero, bytes);
     g.plan.dequantize(bytes, g.number(0.3), signed_zero, again);
     g.run({q, scale, zero, integers, floats, bytes, again}, hash);

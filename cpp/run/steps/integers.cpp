@@ -102,25 +102,26 @@ void Plan::quantize_rows(bool is_symmetric, const View& x, const View& q, const 
     });
 }
 
-// The views of vectors are null, or have one number for all units or one for each.
+// The vectors of the stage have one number for all units or one for each.
 class Plan::IntegerSums {
 public:
-    IntegerSums(Memory& memory, const View* row_scale, const View* scale, const View* bias, const View* multiplier,
-                const View* shift, const Rescaling& rescaling, const View& y)
+    IntegerSums(Memory& memory, const OutputStage& stage, const Rescaling& rescaling, const View& y)
         : rescaling(rescaling), is_float(y.dtype == DType::float32), y(y),
           places(memory, y, 0, std::max<size_t>(y.shape.size(), 1) - 1) {
         if (y.shape.size() < 2 || (y.strides.back() != 1 && y.shape.back() > 1))
             throw std::invalid_argument("exact sums must be rows of adjacent units");
         places.keep(memory);
         rows = places.count, units = result.units = y.shape.back(), result.stride = places.stride;
-        is_rescaled = multiplier, adds_first = bias && bias->dtype == DType::int32;
-        if (bias && elements(bias->shape) != units) throw std::invalid_argument("a bias needs a number for each unit");
-        if (row_scale && elements(row_scale->shape) != rows)
+        is_rescaled = stage.multiplier.has_value(), adds_first = stage.bias && stage.bias->dtype == DType::int32;
+        if (stage.bias && elements(stage.bias->shape) != units)
+            throw std::invalid_argument("a bias needs a number for each unit");
+        if (stage.row_scale && elements(stage.row_scale->shape) != rows)
             throw std::invalid_argument("exact sums need a scale for each row");
-        this->row_scale = place(row_scale, rows), this->scale = place(scale), this->bias = place(bias);
-        this->multiplier = place(multiplier), this->shift = place(shift);
-        result.has_scale_per_unit = is_vector(scale);
-        this->rescaling.multiplier_step = is_vector(multiplier), this->rescaling.shift_step = is_vector(shift);
+        row_scale = place(stage.row_scale, rows), scale = place(stage.scale, units), bias = place(stage.bias, units);
+        multiplier = place(stage.multiplier, units), shift = place(stage.shift, units);
+        result.has_scale_per_unit = is_vector(stage.scale);
+        this->rescaling.multiplier_step = is_vector(stage.multiplier);
+        this->rescaling.shift_step = is_vector(stage.shift);
     }
     // Calls store(result) with what n rows from `first` on become.
     template <class Store>
@@ -150,9 +151,8 @@ public:
     Size rows, units;
 
 private:
-    static bool is_vector(const View* view) { return view && elements(view->shape) != 1; }
-    std::optional<Place> place(const View* view) const { return place(view, units); }
-    static std::optional<Place> place(const View* view, Size n) {
+    static bool is_vector(const std::optional<View>& view) { return view && elements(view->shape) != 1; }
+    static std::optional<Place> place(const std::optional<View>& view, Size n) {
         if (!view) return {};
         if (is_vector(view) && (elements(view->shape) != n || !is_contiguous(*view)))
             throw std::invalid_argument("a vector of exact sums needs a number for each of them");
@@ -171,51 +171,24 @@ private:
     std::optional<Place> row_scale, scale, bias, multiplier, shift;
 };
 
-Plan::IntegerSums Plan::sums(const View* row_scale, const View* scale, const View* bias, const View& y) {
+Plan::IntegerSums Plan::sums(const OutputStage& stage, const View& y) {
     check(y);
-    const bool is_float = y.dtype == DType::float32;
-    for (const View* view : {row_scale, scale})
-        if (view) check(*view, DType::float32);
-    if (bias) check(*bias);
-    if ((!is_float && (y.dtype != DType::int32 || scale || row_scale)) ||
-        (bias && bias->dtype != DType::int32 && !(is_float && bias->dtype == DType::float32)))
+    const bool is_float = y.dtype == DType::float32, is_rescaled = stage.multiplier.has_value();
+    for (const auto* view : {&stage.row_scale, &stage.scale})
+        if (*view) check(**view, DType::float32);
+    for (const auto* view : {&stage.multiplier, &stage.shift})
+        if (*view) check(**view, DType::int32);
+    if (stage.bias) check(*stage.bias);
+    if (is_rescaled != stage.shift.has_value() || (!is_float && (stage.scale || stage.row_scale)) ||
+        (!is_float && !is_rescaled && y.dtype != DType::int32) ||
+        (stage.bias && stage.bias->dtype != DType::int32 && !(is_float && stage.bias->dtype == DType::float32)))
         throw std::invalid_argument("the dtypes of exact sums do not fit each other");
-    return {kept, row_scale, scale, bias, nullptr, nullptr, {}, y};
-}
-
-Plan::IntegerSums Plan::rescaled_sums(const View* bias, Size zero_point, Size low, Size high, const View& multiplier,
-                                      const View& shift, const View& y) {
-    check(multiplier, DType::int32), check(shift, DType::int32);
-    if (bias) check(*bias, DType::int32);
-    return {kept, nullptr, nullptr, bias, &multiplier, &shift, rescaling(zero_point, low, high, y), y};
+    return {kept, stage, is_rescaled ? rescaling(stage.zero_point, stage.low, stage.high, y) : Rescaling{}, y};
 }
 
 void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                           const View* row_scale, const View* scale, const View* bias, const View& y) {
-    add_integer_product(W, x, row_axes, zero_point, sums(row_scale, scale, bias, y));
-}
-
-void Plan::rescaled_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                            const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
-                            const View& shift, const View& y) {
-    add_integer_product(W, x, row_axes, zero_point,
-                        rescaled_sums(bias, out_zero_point, low, high, multiplier, shift, y));
-}
-
-void Plan::integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
-                          const View* row_scale, const View* scale, const View* bias, const View& y) {
-    add_integer_window(weights, x, row_axes, zero_point, sums(row_scale, scale, bias, y));
-}
-
-void Plan::rescaled_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
-                           const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
-                           const View& shift, const View& y) {
-    add_integer_window(weights, x, row_axes, zero_point,
-                       rescaled_sums(bias, out_zero_point, low, high, multiplier, shift, y));
-}
-
-void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                               const IntegerSums& sums) {
+                           const OutputStage& stage, const View& y) {
+    const IntegerSums sums = this->sums(stage, y);
     check(x), check(zero_point, x.dtype);
     Rows rows(kept, x, row_axes, W.K);
     rows.offsets.keep(kept);
@@ -246,8 +219,9 @@ void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_a
     });
 }
 
-void Plan::add_integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
-                              const IntegerSums& sums) {
+void Plan::integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
+                          const OutputStage& stage, const View& y) {
+    const IntegerSums sums = this->sums(stage, y);
     check(x), check(zero_point, x.dtype), check(weights, DType::int32);
     if (x.shape.empty() || row_axes < 0 || row_axes >= Size(x.shape.size()))
         throw std::invalid_argument("a window has too few axes");

@@ -171,4 +171,41 @@ def test_exact_sums_are_rescaled_in_the_step_that_computes_them(
     )
     np.testing.assert_array_equal(y, exact[0] if isinstance(exact, tuple) else exact)
     steps = described_steps(fused.planner.programs[0])
-    assert any(step.startswith(f"rescaled_{kind}") for step in steps), steps
+    assert any(step.startswith(f"integer_{kind}") for step in steps), steps
+    assert not any(step.startswith("rescale") for step in steps), steps
+
+
+@pytest.mark.parametrize("kind", ["product", "window"])
+@pytest.mark.parametrize("last", ["Add", "Rescale", "Cast"])
+def test_what_follows_rescaled_sums_does_not_become_a_part_of_their_step(kind: str, last: str) -> None:
+    """Rescaled sums of dtype int32 are no exact sums any more: a bias was added before the factor."""
+    rng, units = np.random.default_rng(5), 7
+    x = rng.integers(-128, 128, (3, 20) if kind == "product" else (2, units, 5, 1)).astype(np.int8)
+    W = rng.integers(-128, 128, (20, units) if kind == "product" else (units, 1, 2, 1)).astype(np.int8)
+    # with the units on the axis of the rescaled sums to which the operands below belong
+    axes = (units,) if kind == "product" else (units, 1, 1)
+    multiplier = rng.integers(2**30, 2**31 - 1, axes).astype(np.int32)
+    bias = rng.integers(-500, 500, axes).astype(np.int32)
+    shift, numbers = np.full(axes, -2, np.int32), [np.array(n, np.int32) for n in (9, -(2**31), 2**31 - 1)]
+    graph = Graph()
+    graph.add_input("x", np.int8)
+    factor = [graph.add_constant(array) for array in (multiplier, shift, *numbers)]
+    options = {"group": units} if kind == "window" else {}
+    operation = "MatMulInteger" if kind == "product" else "ConvInteger"
+    (sums,) = OPERATIONS[operation].compute([x, W], options)
+    found = graph.add("Rescale", graph.add(operation, "x", graph.add_constant(W), **options), *factor)
+    (expected,) = OPERATIONS["Rescale"].compute([sums, multiplier, shift, *numbers], {})
+    if last == "Add":
+        found, expected = graph.add("Add", found, graph.add_constant(bias)), expected + bias
+    elif last == "Rescale":
+        found = graph.add("Rescale", found, *factor)
+        (expected,) = OPERATIONS["Rescale"].compute([expected, multiplier, shift, *numbers], {})
+    else:
+        scale = np.float32(0.3)
+        found = graph.add("Mul", graph.add("Cast", found, to=np.dtype(np.float32)), graph.add_constant(scale))
+        expected = expected.astype(np.float32) * scale
+    graph.outputs = (found,)
+    model = Model(graph)
+    np.testing.assert_array_equal(model(x), expected)
+    steps = described_steps(model.planner.programs[0])
+    assert len(steps) > 1 and sum(step.startswith(f"integer_{kind}") for step in steps) == 1, steps

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from onward import _core
+from onward.graph.plan.steps import OutputStage
 from onward.graph.plan.view import View
 from onward.graph.plan.words import NUMBER, QUOTIENT, WordWriter
 
@@ -63,12 +64,34 @@ def test_exact_sums_have_a_scale_for_each_row(scales: int, fits: bool) -> None:
     """One scale was read as one of each row."""
     matrix = _core.IntegerMatrix(np.ones((4, 5), np.int8), np.zeros(4, np.int32))
     x, zero = at(0, 3, 5, dtype="int8"), at(100, 1, dtype="int8")
-    arguments = matrix, x, 1, zero, at(50, scales), None, None, at(100, 3, 4)
+    arguments = matrix, x, 1, zero, *OutputStage(row_scale=at(50, scales)), at(100, 3, 4)
     if fits:
         run("integer_product", *arguments, weights=[matrix])
     else:
         with pytest.raises(ValueError, match="a scale for each row"):
             run("integer_product", *arguments, weights=[matrix])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stage"),
+    [
+        ("float32", {"multiplier": at(60, 4, dtype="int32"), "shift": at(70, 4, dtype="int32")}),
+        ("int8", {"multiplier": at(60, 4, dtype="int32")}),
+        ("int8", {"shift": at(70, 4, dtype="int32")}),
+        ("int8", {"scale": at(60, 4)}),
+        ("int8", {"multiplier": at(60, 4), "shift": at(70, 4, dtype="int32")}),
+        *(
+            ("int32", {name: view, "multiplier": at(60, 1, dtype="int32"), "shift": at(70, 1, dtype="int32")})
+            for name, view in {"row_scale": at(80, 3), "scale": at(80, 4), "bias": at(80, 4)}.items()
+        ),
+    ],
+)
+def test_what_exact_sums_become_has_one_dtype(dtype: str, stage: dict[str, View]) -> None:
+    """A file could have a factor and scales, of which one would be ignored, or half a factor."""
+    matrix = _core.IntegerMatrix(np.ones((4, 5), np.int8), np.zeros(4, np.int32))
+    inputs = matrix, at(0, 3, 5, dtype="int8"), 1, at(100, 1, dtype="int8")
+    with pytest.raises(ValueError, match=r"dtypes? of|must be|must have|dtype|rescaled"):
+        run("integer_product", *inputs, *OutputStage(**stage), at(100, 3, 4, dtype=dtype), weights=[matrix])
 
 
 def test_sizes_of_empty_arrays_are_not_those_of_states() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError
+from ...graph.plan.steps import OutputStage
 from ...graph.plan.view import View
 from ...graph.plan.words import RecordedWeights
 from .code import INDICES, Body, nest, nested, plus
@@ -57,69 +58,45 @@ def quantize_rows(c: Body, is_symmetric: bool, x: View, q: View, scale: View, ze
 
 
 class Sums(NamedTuple):
-    """What exact sums (rows, units) become: the vectors of a step, and the numbers of a rescaling."""
+    """What exact sums (rows, units) become, and where."""
 
-    row_scale: View | None
-    scale: View | None
-    bias: View | None
+    stage: OutputStage
     y: View
-    factor: tuple[View, View] | None = None
-    limits: tuple[int, int, int] = (0, 0, 0)
-    rescaling: str = ""  # the function that multiplies by the factor
-
-    @classmethod
-    def rescaled(
-        cls,
-        c: Body,
-        bias: View | None,
-        zero: int,
-        low: int,
-        high: int,
-        multiplier: View,
-        shift: View,
-        y: View,
-    ) -> Sums:
-        """Return what sums become that are integers of 8 bits in the end."""
-        function = _rescaling(c, multiplier, shift)
-        return cls(None, None, bias, y, (multiplier, shift), (zero, low, high), function)
 
     def declare(self, c: Body) -> None:
         """Declare the addresses of the vectors and of y."""
         c.add(f"{TYPES[self.y.dtype]} *const y = {c.at(self.y)};")
-        multiplier, shift = self.factor or (None, None)
-        named = {"row_scale": self.row_scale, "scale": self.scale, "bias": self.bias}
-        named["multiplier"] = multiplier
-        for name, view in named.items():
-            if view is not None:
+        for name in ("row_scale", "scale", "bias", "multiplier"):
+            if (view := getattr(self.stage, name)) is not None:
                 c.add(f"const {TYPES[view.dtype]} *const {name} = {c.at(view)};")
-        if shift is not None:
-            address, kind = c.narrowed(shift)
+        if self.stage.shift is not None:
+            address, kind = c.narrowed(self.stage.shift)
             c.add(f"const {kind} *const shift = {address};")
 
     def started(self, c: Body, starts: NDArray[np.int64]) -> tuple[Sums, str]:
         """Return the sums without a known bias of integers, and the constant that takes its place, or ""."""
-        bias = c.known(self.bias) if self.bias is not None and self.bias.dtype == "int32" else None
+        given = self.stage.bias
+        bias = c.known(given) if given is not None and given.dtype == "int32" else None
         whole = starts if bias is None else starts + bias
         if bias is None and not starts.any():
             return self, ""
         start = c.module.constant(whole.astype(np.int32), "start")
-        return (self if bias is None else self._replace(bias=None)), start
+        return (self if bias is None else Sums(self.stage.with_bias(None), self.y)), start
 
-    def stored(self, total: str, row: str, unit: str) -> str:
+    def stored(self, c: Body, total: str, row: str, unit: str) -> str:
         """Return what is stored for a sum."""
-        if self.bias is not None and self.bias.dtype == "int32":
+        row_scale, scale, bias, multiplier, shift, *limits = self.stage
+        if bias is not None and bias.dtype == "int32":
             total = f"{total} + bias[{unit}]"
-        if self.factor is not None:
-            m, s = (
-                f"{n}[{_place(v, unit)}]" for n, v in zip(("multiplier", "shift"), self.factor, strict=True)
-            )
-            return _rescaled(f"{self.rescaling}({total}, {m}, {s})", *self.limits, self.y)
+        if multiplier is not None and shift is not None:
+            m, s = f"multiplier[{_place(multiplier, unit)}]", f"shift[{_place(shift, unit)}]"
+            return _rescaled(f"{_rescaling(c, multiplier, shift)}({total}, {m}, {s})", *limits, self.y)
         if self.y.dtype != "float32":
             return total
         value = f"(float)({total})"
-        for name, view, place in (("row_scale", self.row_scale, row), ("scale", self.scale, unit)):
+        for name, view, place in (("row_scale", row_scale, row), ("scale", scale, unit)):
             value += "" if view is None else f" * {name}[{_place(view, place)}]"
-        return stored(value if self.bias is None or self.bias.dtype == "int32" else f"{value} + bias[{unit}]")
+        return stored(value if bias is None or bias.dtype == "int32" else f"{value} + bias[{unit}]")
 
 
 def _place(view: View, place: str) -> str:
@@ -141,7 +118,12 @@ def _zero(c: Body, zero_point: View, x: View, row: str) -> str:
     return str(number) if number is not None else f"({c.at(zero_point)})[{_place(zero_point, row)}]"
 
 
-def _product(c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
+@step
+def integer_product(
+    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, *stage_and_y: Any
+) -> None:
+    """Dense layers and convolutions in int8, with sums in int32."""
+    sums = Sums(OutputStage(*stage_and_y[:-1]), stage_and_y[-1])
     q, zeros = (np.asarray(array) for array in c.weights(weights))
     O, K = q.shape  # noqa: E741
     pieces, length = pieces_of(x, row_axes)
@@ -175,14 +157,19 @@ def _product(c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_poi
             total = f"sum_of_bytes({row}, {matrix} + {K} * {o}, {K}, zero, {w_zero})"
         else:
             total = f"dot_of_bytes({row}, {matrix} + {K} * {o}, {K})" + (f" + start[{o}]" if declared else "")
-        stored_sum = sums.stored(total, number, o)
+        stored_sum = sums.stored(c, total, number, o)
         return [*lines, f"for ({o} = 0; {o} < {O}; {o}++)", f"    y[{plus(o, y_at)}] = {stored_sum};"]
 
     _for_rows(c, x, row_axes, sums.y, statements)
     c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * O * K
 
 
-def _window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
+@step
+def integer_window(
+    c: Body, weights: View, x: View, row_axes: int, zero_point: View, *stage_and_y: Any
+) -> None:
+    """Convolutions of bytes in which each channel has its own kernel."""
+    sums = Sums(OutputStage(*stage_and_y[:-1]), stage_and_y[-1])
     places = offsets_of(x, row_axes, len(x.shape) - 1)
     taps, channels = len(places), int(x.shape[-1])
     c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * taps * channels
@@ -202,7 +189,7 @@ def _window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, su
             "    int32_t total = 0;",
             "    int e;",
             f"    for (e = 0; e < {taps}; e++) total += ({element} - zero) * weights[{channels} * e + {o}];",
-            f"    y[{plus(o, y_at)}] = {sums.stored('total', number, o)};",
+            f"    y[{plus(o, y_at)}] = {sums.stored(c, 'total', number, o)};",
             "}",
         ]
 
@@ -233,39 +220,11 @@ def _short_window(
             f"    const int8_t *const W = {matrix} + {taps} * {o};",
             f"    int32_t total = {f'{start}[{o}]' if start else 0};",
             *(f"    total += {line};" for line in lines),
-            f"    y[{plus(o, y_at)}] = {sums.stored('total', number, o)};",
+            f"    y[{plus(o, y_at)}] = {sums.stored(c, 'total', number, o)};",
             "}",
         ]
 
     _for_rows(c, x, row_axes, sums.y, statements)
-
-
-@step
-def integer_product(
-    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, *sums: Any
-) -> None:
-    """Dense layers and convolutions in int8, with sums in int32."""
-    _product(c, weights, x, row_axes, zero_point, Sums(*sums))
-
-
-@step
-def rescaled_product(
-    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, *sums: Any
-) -> None:
-    """The same, with sums that become integers of 8 bits."""
-    _product(c, weights, x, row_axes, zero_point, Sums.rescaled(c, *sums))
-
-
-@step
-def integer_window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, *sums: Any) -> None:
-    """Convolutions of bytes in which each channel has its own kernel."""
-    _window(c, weights, x, row_axes, zero_point, Sums(*sums))
-
-
-@step
-def rescaled_window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, *sums: Any) -> None:
-    """The same, with sums that become integers of 8 bits."""
-    _window(c, weights, x, row_axes, zero_point, Sums.rescaled(c, *sums))
 
 
 def _rescaling(c: Body, multiplier: View, shift: View) -> str:

@@ -1,12 +1,17 @@
 """Fuse the conversion, scale, factor and bias of an integer product into its step."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from ..plan.builder import Builder
+from ..plan.steps import INTEGER_PRODUCTS, OutputStage
 from ..plan.view import View
 
-STEPS = {"integer_product": "rescaled_product", "integer_window": "rescaled_window"}
 MAX_DISTANCE = 64  # steps between a product and the operations that may become a part of it
+
+# The place of the step of an integer product, its name, its inputs, its stage and its output.
+Product = tuple[int, str, Sequence[Any], OutputStage, View]
 
 
 def converted(b: Builder, x: View) -> View | None:
@@ -14,33 +19,33 @@ def converted(b: Builder, x: View) -> View | None:
 
     Here and below, the caller ensures that nothing else reads x.
     """
-    place = _product_of(b, x)
-    if place is None:
+    product = _product_of(b, x)
+    if product is None:
         return None
-    *product, scale, bias, y = b.steps[place][1]
+    place, step, inputs, stage, y = product
     if y.dtype != "int32":
         return None
-    b.steps[place] = b.steps[place][0], (*product, scale, bias, y.of_dtype("float32"))
+    b.steps[place] = step, (*inputs, *stage, y.of_dtype("float32"))
     return x.of_dtype("float32")
 
 
 def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
     """Multiply the integer product that computes x by a scale, or add a bias; None if that does not apply."""
-    place = _product_of(b, x)
-    if place is None:
+    product = _product_of(b, x)
+    if product is None:
         return None
-    *product, scale, bias, y = b.steps[place][1]
+    place, step, inputs, stage, y = product
     vector = per_unit(operand, x, y)
-    if vector is None or vector.dtype != y.dtype or (bias is not None and bias.dtype == y.dtype):
+    if vector is None or vector.dtype != y.dtype or (stage.bias is not None and stage.bias.dtype == y.dtype):
         return None
-    if operation == "multiply" and scale is None and y.dtype == "float32":
-        scale = vector
-    elif operation == "add" and bias is None and vector.shape == y.shape[1:]:
-        bias = vector
+    if operation == "multiply" and stage.scale is None and y.dtype == "float32":
+        stage = stage.with_scale(vector)
+    elif operation == "add" and stage.bias is None and vector.shape == y.shape[1:]:
+        stage = stage.with_bias(vector)
     else:
         return None
-    step, _ = b.steps.pop(place)  # it moves behind those that compute the operand
-    b.add(step, *product, scale, bias, y)
+    del b.steps[place]  # it moves behind those that compute the operand
+    b.add(step, *inputs, *stage, y)
     return x
 
 
@@ -48,29 +53,30 @@ def rescaled(
     b: Builder, x: View, multiplier: View, shift: View, limits: list[int], dtype: str
 ) -> View | None:
     """Let the integer product that computes x rescale its sums; None if x is something else."""
-    place = _product_of(b, x)
-    if place is None:
+    product = _product_of(b, x)
+    if product is None:
         return None
-    step, (*product, _, _, bias, y) = b.steps[place]
+    place, step, inputs, stage, y = product
     factor = [per_unit(operand, x, y) for operand in (multiplier, shift)]
     if y.dtype != "int32" or None in factor or not y.is_contiguous():
         return None
     del b.steps[place]
     target = b.new(*y.shape, dtype=dtype)
-    b.add(STEPS[step], *product, bias, *limits, *factor, target)
+    b.add(step, *inputs, *OutputStage(None, None, stage.bias, *factor, *limits), target)
     return View(target.space, target.offset, x.shape, x.strides, dtype)
 
 
-def _product_of(b: Builder, x: View) -> int | None:
-    """Return the place of the step that computes x if it is an integer product that can still change."""
+def _product_of(b: Builder, x: View) -> Product | None:
+    """Return the step that computes x if it is an integer product that can still change."""
     if not b.has_integer_products:
         return None
     first = max(b.segment_start, len(b.steps) - MAX_DISTANCE)
     for place in range(len(b.steps) - 1, first - 1, -1):
         step, arguments = b.steps[place]
-        if step in STEPS and arguments[-1][:2] == x[:2]:
-            y: View = arguments[-1]
-            return place if math.prod(y.shape) == math.prod(x.shape) and y.dtype == x.dtype else None
+        if step in INTEGER_PRODUCTS and arguments[-1][:2] == x[:2]:
+            inputs, stage, y = arguments[:4], OutputStage(*arguments[4:-1]), arguments[-1]
+            is_whole = math.prod(y.shape) == math.prod(x.shape) and y.dtype == x.dtype
+            return (place, step, inputs, stage, y) if is_whole and stage.multiplier is None else None
     return None
 
 

@@ -13,6 +13,7 @@ from ...core.windows import geometry
 from ...errors import DtypeError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
+from ..plan.steps import OutputStage
 from ..plan.view import DTYPES, View
 from .casting import cast_to
 from .compositions import composed
@@ -273,7 +274,7 @@ def _(b: Builder, x: View, W: AnyArray, x_zero: View | None = None, W_zero: Any 
     matrix = packed_integers(b, W, W_zero, "matrix", lambda: W.T)
     leading = x.shape[:-1]
     y = b.new(math.prod(leading), W.shape[1], dtype="int32")
-    b.add("integer_product", matrix, x, len(leading), zero_point, None, None, None, y)
+    b.add("integer_product", matrix, x, len(leading), zero_point, *OutputStage(), y)
     return split_rows(y, leading)
 
 
@@ -296,14 +297,14 @@ def _(
         centered = (W.astype(np.int32) - center).reshape(M, -1).T
         rows = window_view(last if last.strides[-1] == 1 else b.contiguous(last), g)
         taps = b.constant(np.ascontiguousarray(centered))
-        b.add("integer_window", taps, rows, 1 + axes, zero_point, None, None, start, y)
+        b.add("integer_window", taps, rows, 1 + axes, zero_point, *OutputStage(bias=start), y)
         return channels_first(split_rows(y, places))
     for group, own, rows in windows_of_groups(last, g, groups, M):
         zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
         filters = packed_integers(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
         first = start and start.sliced(0, own.start, own.stop)
         target = y.sliced(1, own.start, own.stop)
-        b.add("integer_product", filters, rows, 1 + axes, zero_point, None, None, first, target)
+        b.add("integer_product", filters, rows, 1 + axes, zero_point, *OutputStage(bias=first), target)
     return channels_first(split_rows(y, places))
 
 

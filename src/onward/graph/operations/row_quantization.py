@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import DtypeError
 from ..node import AnyArray, Operand, Signature
 from ..plan.builder import Builder
+from ..plan.steps import OutputStage
 from ..plan.view import DTYPES, View
 from .fixed_factors import rounded
 from .integer_fusion import per_unit
@@ -91,6 +92,6 @@ def _(b: Builder, q: View, W: AnyArray, row_scale: View, zero: View, scale: View
     unit_scale = per_unit(scale, y, y)
     if unit_scale is None:
         return None
-    vectors = [b.contiguous(view) for view in (zero, row_scale)]
-    b.add("integer_product", matrix, q, len(leading), *vectors, unit_scale, None, y)
+    stage = OutputStage(row_scale=b.contiguous(row_scale), scale=unit_scale)
+    b.add("integer_product", matrix, q, len(leading), b.contiguous(zero), *stage, y)
     return split_rows(y, leading)

@@ -19,7 +19,7 @@ from ..sized import broadcast_shape, has_sizes, have_same_sizes
 from .bodies import improved
 from .joined import joined_arrays
 from .passes import optimized
-from .steps import NODE, Body, views_of
+from .steps import INTEGER_PRODUCTS, NODE, Body, views_of
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
 from .words import CONDITIONS, RecordedWeights, WordWriter
 
@@ -213,7 +213,7 @@ class Builder:
     def add(self, step: str, *arguments: Any) -> None:
         """Append a step, named after the method of the core's Plan."""
         self.steps.append((step, arguments))
-        if step in ("integer_product", "integer_window"):
+        if step in INTEGER_PRODUCTS:
             self.has_integer_products = True
 
     def contiguous(self, view: View) -> View:

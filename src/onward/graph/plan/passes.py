@@ -20,11 +20,9 @@ ELEMENTWISE = frozenset(("unary", "activate", "binary", "fused"))  # steps that 
 # Steps that write only their last argument.
 ONE_OUTPUT = frozenset("activate binary cast compare copy dense fused matmul product reduce unary".split())
 # Others that do, and read windows.
-WINDOWED = frozenset(
-    "filter integer_product integer_window pooled_product rescaled_product rescaled_window window".split()
-)
+WINDOWED = frozenset("filter integer_product integer_window pooled_product window".split())
 # Steps of which the second and third argument are their rows and the number of axes of the rows.
-PRODUCTS = frozenset("filter integer_product integer_window product rescaled_product rescaled_window".split())
+PRODUCTS = frozenset("filter integer_product integer_window product".split())
 PARTIAL = ELEMENTWISE | {"copy", "filter", "window"}  # steps that write exactly their last argument
 # Steps whose output, the last argument, may have any strides.
 STRIDED = frozenset(

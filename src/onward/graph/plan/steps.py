@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .view import View
 
 Step = tuple[str, tuple[Any, ...]]
+INTEGER_PRODUCTS = ("integer_product", "integer_window")
 NODE = "node"  # a step that the core does not see: a node that runs in NumPy, and the views that it uses
 
 
@@ -20,6 +21,30 @@ class Body(NamedTuple):
     steps: list[Step]
     first: int
     last: int
+
+
+class OutputStage(NamedTuple):
+    """What the exact sums of a product of integers become: the arguments of its step before the output.
+
+    `OutputStage` in cpp/run/plan.h describes them.
+    """
+
+    row_scale: View | None = None
+    scale: View | None = None
+    bias: View | None = None
+    multiplier: View | None = None
+    shift: View | None = None
+    zero_point: int = 0
+    low: int = 0
+    high: int = 0
+
+    def with_scale(self, scale: View) -> OutputStage:
+        """Return a stage that multiplies by a scale."""
+        return self._replace(scale=scale)
+
+    def with_bias(self, bias: View | None) -> OutputStage:
+        """Return a stage that adds this bias, or none."""
+        return self._replace(bias=bias)
 
 
 def views_of(step: Step) -> list[View]:
