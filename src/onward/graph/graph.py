@@ -12,7 +12,7 @@ import numpy as np
 from ..core import budget
 from ..errors import ArgumentError, OnwardError
 from .declared import Input as Input
-from .declared import Sizes
+from .declared import Sizes, as_declared, check_names
 from .node import AnyArray, Expansion, Node, needed_nodes
 from .operations import OPERATIONS
 from .operations.modules import MODULES
@@ -189,6 +189,20 @@ class Graph:
             inputs=[declared for declared in self.inputs if declared.name not in fixed],
             constants={name: array for name, array in self.constants.items() if name not in replaced},
             defaults=frozenset(),
+        )
+
+    def with_fixed(self, values: Mapping[str, Any]) -> Graph:
+        """Return a graph in which some inputs are constants.
+
+        Raises SignatureError for unknown names, and ShapeError and DtypeError for values that do not fit.
+        """
+        declared = {each.name: each for each in self.inputs}
+        check_names(declared, list(values), "inputs")
+        fixed = {name: as_declared(declared[name], value).copy() for name, value in values.items()}
+        return self.replaced(
+            inputs=[each for each in self.inputs if each.name not in fixed],
+            constants=self.constants | fixed,
+            defaults=self.defaults.difference(fixed),
         )
 
     def without_unused(self) -> Graph:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from ...core import atomic
 from ...errors import ArgumentError, OnwardError, ShapeError
 from ...graph import Input
-from ...graph.declared import as_declared, check_names
 from ...graph.node import AnyArray
 from ...graph.over_time.streamed import Streamed
 from ...graph.structure import names as returned_names
@@ -93,20 +92,8 @@ def compile_model(
 
 
 def with_fixed(model: Model, fixed: Mapping[str, Any]) -> Model:
-    """Return a model in which some inputs are constants. Raises SignatureError for unknown names."""
-    if not fixed:
-        return model
-    graph = model.graph
-    declared = {each.name: each for each in graph.inputs}
-    check_names(declared, list(fixed), "inputs")
-    constants = {name: as_declared(declared[name], value).copy() for name, value in fixed.items()}
-    return Model(
-        graph.replaced(
-            inputs=[each for each in graph.inputs if each.name not in fixed],
-            constants=graph.constants | constants,
-            defaults=graph.defaults.difference(fixed),
-        )
-    )
+    """Return a model in which some inputs are constants; `Graph.with_fixed` raises the same errors."""
+    return Model(model.graph.with_fixed(fixed)) if fixed else model
 
 
 def without_next_states(model: Model) -> Model:

@@ -46,14 +46,14 @@ def streamed_with(
     check_names(carry, list(initial), "carries")
     rest = [name for name in declared if name not in {*carry, *fixed, *graph.defaults}]
     returned = [name for name in outputs if name not in carry.values()]
-    constants = {name: a for name, a in graph.constants.items() if name not in carry}
-    constants |= {name: as_declared(declared[name], value).copy() for name, value in fixed.items()}
-    streamed = graph.replaced(
-        inputs=[declared[name] for name in (*carry, *rest)],
-        outputs=tuple(outputs[name] for name in (*carry.values(), *returned)),
-        declared_outputs=(),
-        constants=constants,
-        defaults=frozenset(),
+    streamed = (
+        graph.with_defaults(frozenset((*carry, *fixed)))
+        .with_fixed(fixed)
+        .replaced(
+            inputs=[declared[name] for name in (*carry, *rest)],
+            outputs=tuple(outputs[name] for name in (*carry.values(), *returned)),
+            declared_outputs=(),
+        )
     )
     start = {name: as_declared(declared[name], value).copy() for name, value in initial.items()}
     start = {name: graph.constants[name] for name in graph.defaults.intersection(carry)} | start

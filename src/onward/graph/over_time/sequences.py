@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ...core.arrays import as_lengths
 from ...errors import ArgumentError, OnwardError, SignatureError
-from ..declared import UNNAMED, as_declared, check_names
+from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
 from ..inference import Values, flattened, infer
 from ..node import AnyArray, Signature
@@ -87,20 +87,14 @@ def _with_batch_axes(carries: list[Carry], builder: BlockBuilder) -> list[Carry]
 
 def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, list[Input]]:
     """Return the graph of its free inputs, in which the others are constants."""
-    declared = {d.name: d for d in graph.inputs}
-    check_names(declared, list(fixed), "inputs")
-    free = [d for d in graph.inputs if d.name not in {*fixed, *graph.defaults}]
-    if not free or any(d.axes is None or d.dtype is None for d in free):
-        names = ", ".join(d.name for d in free)
+    alone = graph.with_fixed(fixed).with_defaults()
+    if not alone.inputs or any(d.axes is None or d.dtype is None for d in alone.inputs):
+        names = ", ".join(d.name for d in alone.inputs)
         raise SignatureError(
             f"a stream takes sequences of known rank, not ({names}): pass the others by name, or carry=; or "
             "let onward.chain connect them to a model before this one that computes them from one input"
         )
-    constants = graph.constants | {
-        name: as_declared(declared[name], value).copy() for name, value in fixed.items()
-    }
-    alone = graph.replaced(inputs=free, constants=constants, defaults=frozenset())
-    return simplify(alone), free
+    return simplify(alone), alone.inputs
 
 
 def _signatures(
