@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ...errors import FileError
+from ...graph.operations.expressions import expm1, log1p
 from . import activations
 from .convolutions import repeat
 from .core_layers import as_list, as_numbers, einsum_of, elementwise, unit
@@ -223,21 +224,6 @@ def _stack(k: Layer, *inputs: Value, axis: int = 0) -> Value:
     return k.add("Concat", *(k.unsqueezed(x, place) for x in inputs), axis=place)
 
 
-def _log1p(k: Layer, x: Value) -> Value:
-    """log(1 + x), corrected for the rounding of the sum."""
-    y = k.add("Add", x, 1.0)
-    rounded, logarithm = k.add("Sub", y, 1.0), k.add("Log", y)
-    corrected = k.add("Sub", logarithm, k.add("Div", k.add("Sub", rounded, x), y))
-    return k.add("Where", k.add("Equal", rounded, x), logarithm, corrected)
-
-
-def _expm1(k: Layer, x: Value) -> Value:
-    """exp(x) - 1, without cancellation."""
-    t = k.add("Tanh", k.add("Mul", x, 0.5))
-    near = k.add("Div", k.add("Add", t, t), k.add("Sub", 1.0, t))
-    return k.add("Where", k.add("Less", k.add("Abs", x), 1.0), near, k.add("Sub", k.add("Exp", x), 1.0))
-
-
 def _normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Value:
     if order != 2:
         raise k.error(f"has order={order}; expected 2")
@@ -263,8 +249,8 @@ operations({
     **{name: partial(_reduction, target) for name, target in MEANS.items()},
     **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
     "Rsqrt": lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)),
-    "Log1p": _log1p,
-    "Expm1": _expm1,
+    "Log1p": lambda k, x: k.formula(log1p, x),
+    "Expm1": lambda k, x: k.formula(expm1, x),
     "Var": _variance,
     "Std": lambda k, x, axis=None, keepdims=False: k.add("Sqrt", _variance(k, x, axis, keepdims)),
     "Norm": _norm,

@@ -1,6 +1,6 @@
 """Values of a graph under construction, and what writes nodes into it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -9,6 +9,8 @@ import numpy as np
 from ...core.identity import Identity
 from ...errors import FileError
 from ...graph import Graph
+from ...graph.operations.expressions import Expression
+from ...graph.writer import Recorder
 
 DERIVED: Any = object()  # the largest rank of the inputs
 BOOL: np.dtype[Any] = np.dtype(bool)
@@ -115,6 +117,11 @@ class Writer:
         self.graph, self.constants = Graph(), {}
         yield self.graph
         self.graph, self.constants = outer
+
+    def formula(self, function: Callable[[Expression], Expression], x: Value) -> Value:
+        """Add a formula of an expression, whose result has the rank and the dtype of x."""
+        y = function(Expression(Recorder(self.graph, label=(self.path, self.kind)), x.name, x.dtype))
+        return Value(y.name, x.rank, y.dtype)
 
     def constant(self, array: Any, name: str = "", number: float | None = None) -> Value:
         """Add a constant; a weight has a name, and a number of Python is `number`."""

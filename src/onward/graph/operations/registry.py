@@ -30,7 +30,7 @@ from ...core import budget
 from ...errors import ArgumentError
 from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
-from ..plan.strided import NotStridedError, Strided
+from ..plan.strided import Strided
 from ..plan.view import View, name_of
 from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers, dtype_of, has_sizes, integers
@@ -309,17 +309,11 @@ class Operation:
         if not all([other is None or other.known for other in others]):
             return None
         before = len(b.steps)
-        try:
-            x = Strided(value.view, value.dtype, b.contiguous)
-            found = self.function(x, *map(known, others), **attributes)
-        except NotStridedError:
+        x = Strided(value.view, value.dtype, b.contiguous)
+        views = x.moved(self.function, map(known, others), attributes)
+        if views is None or any([0 in view.shape for view in views]):
             del b.steps[before:]
             return None
-        views = [each.view for each in found] if type(found) is tuple else [found.view]
-        for view in views:
-            if 0 in view.shape:
-                del b.steps[before:]
-                return None
         return views
 
     def temporary(self, inputs: Sequence[Operand | None], attributes: Mapping[str, Any]) -> int:

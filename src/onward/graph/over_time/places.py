@@ -70,15 +70,10 @@ def moved(node: Node, x: View | None, others: list[Any]) -> dict[str, View]:
     operation = OPERATIONS[node.operation]
     if not operation.moves or x is None or not all(isinstance(y, np.ndarray | None) for y in others):
         return {}
-    try:
-        found = operation.function(Strided(x, INT64, _copied), *others, **node.attributes)
-    except NotStridedError:
-        return {}
-    arrays = found if isinstance(found, tuple) else (found,)
+    found = Strided(x, INT64, _copied).moved(operation.function, others, node.attributes) or ()
     return {
-        name: array.view.with_axes(array.shape, _strides(array.view))
-        for name, array in zip(node.outputs, arrays, strict=False)
-        if isinstance(array, Strided)
+        name: view.with_axes(view.shape, _strides(view))
+        for name, view in zip(node.outputs, found, strict=False)
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,16 @@ class Strided:
     def with_view(self, view: View) -> Strided:
         """Return another view of the memory."""
         return Strided(view, self.dtype, self._copy)
+
+    def moved(
+        self, function: Callable[..., Any], others: Iterable[Any], attributes: Mapping[str, Any]
+    ) -> list[View] | None:
+        """Return the views that a function of this array and others returns, or None if it has no views."""
+        try:
+            found = function(self, *others, **attributes)
+        except NotStridedError:
+            return None
+        return [each.view for each in found] if type(found) is tuple else [found.view]
 
     def reshape(self, *shape: Any) -> Strided:
         """Return the array in another shape without -1."""

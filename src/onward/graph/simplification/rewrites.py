@@ -174,9 +174,7 @@ def _recurrent(s: Simplifier, node: Node) -> Sequence[Node]:
     expansion = expand and W.dtype in (np.float32, np.float64) and expand(node, known)
     if not expansion:
         return [node]
-    s.constants |= expansion.constants
-    for inner in expansion.nodes:
-        s.add(inner)
+    s.add_all(expansion)
     return []
 
 

@@ -11,7 +11,7 @@ from ...core.budget import Limit
 from ...errors import ArgumentError, LimitError
 from ..graph import Graph, bodies, used_names, with_bodies
 from ..inference import outputs_of
-from ..node import REFUSALS, AnyArray, Node
+from ..node import REFUSALS, AnyArray, Expansion, Node
 from ..operations import OPERATIONS
 from .counted import as_counted
 from .idioms import replace_idioms
@@ -63,9 +63,7 @@ class Simplifier:
             assert operation.expand is not None
             expansion = operation.expand(node, [self.constants.get(name) for name in node.inputs])
             assert expansion is not None  # its condition is known
-            self.constants |= expansion.constants
-            for inner in expansion.nodes:
-                self.add(inner)
+            self.add_all(expansion)
         elif bodies(node):
             node = self._with_constants(node)
             with suppress(*REFUSALS):  # the error belongs to the call, which names the node
@@ -81,6 +79,12 @@ class Simplifier:
                 self._append(simpler)
         elif not self._fold(node):
             self._append(node)
+
+    def add_all(self, expansion: Expansion) -> None:
+        """Add the nodes and constants that take the place of a node."""
+        self.constants |= expansion.constants
+        for node in expansion.nodes:
+            self.add(node)
 
     def _fold(self, node: Node) -> bool:
         """Compute a node whose inputs are constants, unless that takes much work or raises an error."""

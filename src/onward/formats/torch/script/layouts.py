@@ -6,20 +6,18 @@ As in PyTorch, elementwise operators keep the order of the axes of their inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from typing import Any
-
-import numpy as np
 
 from ....core import budget
 from ....graph.node import REFUSALS, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.registry import elementwise
-from ....graph.plan.strided import NotStridedError, Strided
+from ....graph.plan.strided import Strided
 from ....graph.plan.view import View
 from ....graph.size import are_same
-from ..aten.registry import Tensor
+from ..aten.registry import INT64, Tensor
 from .recording import Recording
 
 Layout = Callable[[], View | None]  # None: it is not known
@@ -95,15 +93,10 @@ def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
     others = [graph.known(name) if name else None for name in node.inputs[1:]]
     if any(isinstance(other, Signature) for other in others):
         return None
-    try:
-        with _deciding(graph):
-            found = OPERATIONS[node.operation].function(
-                Strided(view, np.dtype(np.int64)), *others, **node.attributes
-            )
-    except (NotStridedError, *REFUSALS):
-        return None
-    found = found[place] if isinstance(found, tuple | list) else found
-    return found.view if isinstance(found, Strided) else None
+    with suppress(*REFUSALS), _deciding(graph):
+        found = Strided(view, INT64).moved(OPERATIONS[node.operation].function, others, node.attributes)
+        return found and found[place]
+    return None
 
 
 def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | None:
