@@ -13,6 +13,7 @@
 #include "kernels/outer.h"
 #include "kernels/product.h"
 #include "kernels/rows.h"
+#include "kernels/transpose.h"
 #include "kernels/vec.h"
 #include "kernels/window.h"
 
@@ -225,6 +226,7 @@ constexpr onward::Kernels<Real> kernels = {
     for_plans<Real>(filter<Real>),
     for_plans<Real>(linear_attention<Real>),
     for_plans<Real>(fourier<Real>),
+    for_plans<Real>(transpose<Float<float>::L>),
     for_plans<Real>(maximum<Real>),
     softmax<Real>,
     standardize<Real>,

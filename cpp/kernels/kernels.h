@@ -302,6 +302,8 @@ struct Kernels {
     // Up to L rows that start at these places. The memory holds (2 * points + 1) complex numbers of L lanes.
     void (*fourier)(const Fourier<Real>& fourier, Size rows, const Real* x, const Size* x_rows, Real* y,
                     const Size* y_rows, Real* memory);
+    // to[j * to_step + i] = from[i * from_step + j] for i < n and j < m, of any numbers with the size of a float.
+    void (*transpose)(const float* from, Size from_step, Size n, Size m, float* to, Size to_step);
     Real (*maximum)(Size n, const Real* x);
     // One row: the softmax or its logarithm, and (x - mean) / sqrt(variance + epsilon).
     void (*softmax)(Size n, const Real* x, bool logarithm, Real* y);

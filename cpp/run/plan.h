@@ -235,9 +235,10 @@ private:
         // Throws std::out_of_range if a row does not have K elements.
         Rows(Memory& memory, const View& view, Size row_axes, Size K);
         Rows(Memory& memory, const View& view, Size row_axes, const Dense<float>& W);
-        void gather(const float* x, Offsets::Walk& walk, Size n, float* to) const;
+        void gather(const Kernels<float>& kernels, const float* x, Offsets::Walk& walk, Size n, float* to) const;
         // Copies n rows to the columns of a matrix whose rows are `step` apart.
-        void gather_columns(const float* x, Offsets::Walk& walk, Size n, float* to, Size step) const;
+        void gather_columns(const Kernels<float>& kernels, const float* x, Offsets::Walk& walk, Size n, float* to,
+                            Size step) const;
         Offsets offsets;
         Size length = 1;  // elements in a piece
         std::span<const Size> pieces;

@@ -88,7 +88,7 @@ void Plan::filter_windows(Filters<float> filters, const Offsets& x, const Offset
         for_runs(x, y, first, last, at_once, [&](Size in, Size out, Size n) {
             vectors.add(in, 0, n), vectors.finish();
             apply(gathered, at_once, n);
-            scatter(gathered, at_once, outputs, n, to + out, y_stride, y.stride);
+            scatter(kernels, gathered, at_once, outputs, n, to + out, y_stride, y.stride);
         });
     }
 }
@@ -101,7 +101,7 @@ void Plan::filter_gathered(Filters<float> filters, const Rows& rows, const Offse
     Offsets::Walk walk(rows.offsets, first);
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
-        rows.gather_columns(x, walk, n, memory.data(), at_once);
+        rows.gather_columns(kernels, x, walk, n, memory.data(), at_once);
         filters.x = memory.data() - first;
         filter_windows(filters, gathered, y, first, first + n, f, Channels());
     }

@@ -64,11 +64,11 @@ bool Plan::add_transposition(const View& x, const View& y) {
     View from = x, to = y;
     from.shape[i] = from.shape[j] = to.shape[i] = to.shape[j] = 1;
     with_element(x.dtype, [&]<class T>(T) {
-        add([loops = Loops<2>(kept, {&from, &to}), from_step = x.strides[i], to_step = y.strides[j], n = y.shape[i],
-             m = y.shape[j]](std::byte* const* spaces) {
-            loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
+        add([this, loops = Loops<2>(kept, {&from, &to}), from_step = x.strides[i], to_step = y.strides[j],
+             n = y.shape[i], m = y.shape[j]](std::byte* const* spaces) {
+            loops.run<T>(spaces, [=, this](const auto& p, Size count, const auto& step) {
                 for (Size k = 0; k < count; k++)
-                    transpose<T>(p[0] + k * step[0], from_step, n, m, p[1] + k * step[1], to_step);
+                    transpose<T>(kernels, p[0] + k * step[0], from_step, n, m, p[1] + k * step[1], to_step);
             });
         });
     });

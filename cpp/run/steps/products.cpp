@@ -39,7 +39,9 @@ size_t row_axes_of(const View& view, Size row_axes) {
 }
 
 // Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
-void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size N, Size L, float* panels) {
+void pack(const Kernels<float>& kernels, const float* matrix, const std::array<Size, 2>& strides, Size K, Size N,
+          float* panels) {
+    const Size L = kernels.L;
     for (Size first = 0; first < N; first += L, panels += K * L) {
         const Size n = std::min(L, N - first);
         const float* const from = matrix + first * strides[1];
@@ -47,7 +49,7 @@ void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size 
         if (strides[1] == 1) {
             for (Size k = 0; k < K; k++) copied(from + k * strides[0], n, panels + k * L);
         } else if (strides[0] == 1) {
-            transpose(from, strides[1], n, K, panels, L);
+            transpose(kernels, from, strides[1], n, K, panels, L);
         } else {
             for (Size lane = 0; lane < n; lane++)
                 for (Size k = 0; k < K; k++) panels[k * L + lane] = from[k * strides[0] + lane * strides[1]];
@@ -97,7 +99,7 @@ struct MatrixProduct {
         const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L;
         float *const weights = memory, *const zeros = weights + units * K, *const out = zeros + units,
               *const gathered = out + rows() * units;
-        if (by) pack(by, b, K, N, L, weights), std::fill_n(zeros, units, 0.0f);
+        if (by) pack(kernels, by, b, K, N, weights), std::fill_n(zeros, units, 0.0f);
         const Panels<float> panels{1, K, blocks, Format::native, weights, zeros, K * L * Size(sizeof(float))};
         const bool in_place = units == N && y[1] == 1;
         for (Size first = 0; first < M; first += rows(), from += rows() * a[0], to += rows() * y[0]) {
@@ -156,14 +158,19 @@ Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, const Dense<fl
 }
 
 // Copies n rows, piece by piece. Single elements of rows that are adjacent form a matrix, which is transposed.
-void Plan::Rows::gather(const float* x, Offsets::Walk& walk, Size n, float* to) const {
+void Plan::Rows::gather(const Kernels<float>& kernels, const float* x, Offsets::Walk& walk, Size n, float* to) const {
     const Size stride = offsets.stride;
     for (Size count; n > 0; n -= count, walk.skip(count)) {
         count = std::min(n, walk.left);
         const float* from = x + walk.offset;
         if (length == 1 && stride == 1 && count > 1) {
-            transpose_pieces(from, pieces, count, to);
-            to += count * Size(pieces.size());
+            const Size n = Size(pieces.size());
+            for (Size first = 0, last; first < n; first = last) {  // pieces that are evenly spaced
+                const Size step = first + 1 < n ? pieces[first + 1] - pieces[first] : 0;
+                for (last = first + 1; last < n && pieces[last] - pieces[last - 1] == step;) last++;
+                transpose(kernels, from + pieces[first], step, last - first, count, to + first, n);
+            }
+            to += count * n;
         } else {
             for (Size i = 0; i < count; i++, from += stride)
                 for (const Size piece : pieces) to = copied(from + piece, length, to);
@@ -171,12 +178,13 @@ void Plan::Rows::gather(const float* x, Offsets::Walk& walk, Size n, float* to) 
     }
 }
 
-void Plan::Rows::gather_columns(const float* x, Offsets::Walk& walk, Size n, float* to, Size step) const {
+void Plan::Rows::gather_columns(const Kernels<float>& kernels, const float* x, Offsets::Walk& walk, Size n, float* to,
+                                Size step) const {
     for (Size count; n > 0; n -= count, to += count, walk.skip(count)) {
         count = std::min(n, walk.left);
         float* row = to;
         for (const Size piece : pieces) {
-            transpose(x + walk.offset + piece, offsets.stride, count, length, row, step);
+            transpose(kernels, x + walk.offset + piece, offsets.stride, count, length, row, step);
             row += length * step;
         }
     }
@@ -227,7 +235,7 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
             a.rows += walk.offset, a.length = rows.length;
             walk.skip(n);
         } else {
-            rows.gather(x, walk, n, gathered.data());
+            rows.gather(kernels, x, walk, n, gathered.data());
             a = {gathered.data(), K};
         }
         if (is_relu) a.least = 0;
@@ -242,7 +250,8 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
         }
         for (Size row = 0, count; to.units && row < n; row += count, results.skip(count)) {
             count = std::min(n - row, results.left);
-            scatter(out + row * units, units, count, to.units, to.y + results.offset, to.rows.stride, to.stride);
+            scatter(kernels, out + row * units, units, count, to.units, to.y + results.offset, to.rows.stride,
+                    to.stride);
         }
     }
 }

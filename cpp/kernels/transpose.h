@@ -1,0 +1,73 @@
+// Transposes matrices of numbers of four bytes.
+#pragma once
+
+#include <utility>
+
+#include "kernels/vec.h"
+
+namespace {
+
+// The numbers that are even, or odd, within groups of four in a and b, or the groups of four themselves.
+template <bool of_groups, bool is_odd, class Vec>
+inline Vec every_second(Vec a, Vec b) {
+    constexpr int side = sizeof(Vec) / sizeof(float), group = of_groups ? 4 : 1, together = of_groups ? side : 4;
+    return [&]<int... lanes>(std::integer_sequence<int, lanes...>) {
+        constexpr auto source = [](int lane) {
+            const int place = lane % together / group * 2 + is_odd, both = place * group;
+            const int inner = both % together + lane % group;
+            return inner + lane / together * together + (both >= together ? side : 0);
+        };
+        return __builtin_shufflevector(a, b, source(lanes)...);
+    }(std::make_integer_sequence<int, side>());
+}
+
+// Transposes a square whose rows are vectors.
+template <int side>
+inline void transpose_square(const float* from, Size from_step, float* to, Size to_step) {
+    typedef float Vec __attribute__((vector_size(side * sizeof(float)), aligned(4), may_alias));
+    Vec rows[side], halves[side];
+#pragma GCC unroll 16
+    for (int i = 0; i < side; i++) rows[i] = *(const Vec*)(from + i * from_step);
+    auto halve = [&]<bool of_groups>(int first, int step, int n) {
+#pragma GCC unroll 16
+        for (int i = 0; i < n / 2; i++) {
+            const Vec &a = rows[first + 2 * i * step], &b = rows[first + (2 * i + 1) * step];
+            halves[i] = every_second<of_groups, false>(a, b), halves[i + n / 2] = every_second<of_groups, true>(a, b);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < n; i++) rows[first + i * step] = halves[i];
+    };
+#pragma GCC unroll 16
+    for (int first = 0; first < side; first += 4)
+        halve.template operator()<false>(first, 1, 4), halve.template operator()<false>(first, 1, 4);
+#pragma GCC unroll 16
+    for (int first = 0; first < 4; first++)
+#pragma GCC unroll 16
+        for (int n = 4; n < side; n *= 2) halve.template operator()<true>(first, 4, side / 4);
+#pragma GCC unroll 16
+    for (int j = 0; j < side; j++) *(Vec*)(to + j * to_step) = rows[j];
+}
+
+// to[j * to_step + i] = from[i * from_step + j] for i < n and j < m, in squares, the rest in smaller ones.
+template <int side = Float<float>::L>
+void transpose(const float* from, Size from_step, Size n, Size m, float* to, Size to_step) {
+    if constexpr (side < 4) {
+        typedef uint32_t Any __attribute__((may_alias));
+        for (Size j = 0; j < m; j++)
+            for (Size i = 0; i < n; i++) ((Any*)to)[j * to_step + i] = ((const Any*)from)[i * from_step + j];
+    } else {
+        constexpr Size line = 16;  // numbers that are written together
+        const Size rows = n / side * side, columns = m / side * side;
+        for (Size first = 0, last; first < rows; first = last) {
+            last = first + line < rows ? first + line : rows;
+            for (Size j = 0; j < columns; j += side)
+                for (Size i = first; i < last; i += side)
+                    transpose_square<side>(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
+        }
+        if (columns < m)
+            transpose<side / 2>(from + columns, from_step, rows, m - columns, to + columns * to_step, to_step);
+        if (rows < n) transpose<side / 2>(from + rows * from_step, from_step, n - rows, m, to + rows, to_step);
+    }
+}
+
+}  // namespace
