@@ -10,15 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core import budget
+from ...core.windows import Geometry
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
 from .products import product_step
 from .sliding import (
+    channels_first,
     channels_last,
+    ends_apart,
     has_adjacent_steps,
+    has_far_ends,
     is_worth_transposing,
     pad_view,
+    window_view,
     with_adjacent_steps,
 )
 
@@ -91,8 +96,13 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     has_few, is_adjacent = groups == 1 and M <= FEW_OUTPUTS, has_adjacent_steps(x)
     transposes = has_few and is_worth_transposing(b, C, math.prod(W.shape[2:]), M, sizes[-1])
     keeps_order = transposes or (is_adjacent and (has_few or (is_depthwise(W, g) and g.strides[-1] == 1)))
-    padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
     y = channels_last(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
+    if keeps_order and has_few and is_adjacent and n == 1:
+        taps = max(len(phase.taps) for phase in by_axis[0])
+        if has_far_ends(channels_first(x), Geometry((taps,), (1,), (by_axis[0][0].step,), tuple(pads), out)):
+            _filter_phases(b, x, W, bias, g, by_axis, None, y)
+            return y
+    padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
     if keeps_order and has_few:
         padded = with_adjacent_steps(b, padded)
         _filter_phases(b, padded, W, bias, g, by_axis, [side[0] for side in pads], y)
@@ -122,11 +132,12 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
 
 def _filter_phases(
     b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Transposed,
-    by_axis: list[list[Phase]], before: list[int], y: View,
+    by_axis: list[list[Phase]], before: list[int] | None, y: View,
 ) -> None:  # fmt: skip
-    """Compute few outputs y (N, *out, M) from the padded x, both with adjacent steps.
+    """Compute few outputs y (N, *out, M) from x, both with adjacent steps.
 
-    The phases of the last axis that read the same windows are the units of one product for each output.
+    `before` is the padding of x, or None if its only axis is not padded. The phases of the last axis that
+    read the same windows are the units of one product for each output.
     """
     n, M = W.ndim - 2, W.shape[1]
     runs = [[(phase,) for phase in axis] for axis in by_axis[:-1]]
@@ -135,22 +146,38 @@ def _filter_phases(
         phase = (*others, together[0])
         target = outputs_of(y, phase, g)
         rows, P = target.shape[:-1], len(together)
-        target = target.with_axes((*rows, M, P), (*target.strides, y.strides[n]))
         if not all(axis.taps for axis in phase):
             value = b.scalar(0.0) if bias is None else b.constant(bias).with_axes((M, 1), (1, 0))
-            b.add("copy", value, target)
+            b.add("copy", value, target.with_axes((*rows, M, P), (*target.strides, y.strides[n])))
             continue
-        windows, taps = _windows(x, phase, before), [tuple(axis.taps) for axis in (*others, *together)]
+        units = target if P == 1 else target.with_axes((*rows, P), (*target.strides[:-1], y.strides[n]))
+        if before is None:
+            windows = _windows_apart(b, x, together[0], units)
+        else:
+            windows = [(_windows(x, phase, before), n, units)]
+        taps = [tuple(axis.taps) for axis in (*others, *together)]
         for outputs in [slice(m, m + 1) for m in range(M)] if P > 1 else [slice(0, M)]:
             make = partial(
                 _filters_of_phases, W[:, outputs], bias, outputs, [(*others, last) for last in together]
             )
             packed = b.packed((W, bias), ("phases", outputs.start, *taps), make)
-            units, place = target.sliced(n + 1, outputs.start, outputs.stop), n + 1 if P == 1 else n + 2
-            units = units.with_axes(
-                (*rows, units.shape[place]), (*units.strides[: n + 1], units.strides[place])
-            )
-            b.add("filter", packed, windows, n + 1, None, units)
+            for part, axes, results in windows:
+                own = results.with_axes(results.shape, results.strides, outputs.start * y.strides[-1])
+                b.add("filter", packed, part, 1 + axes, None, own)
+
+
+def _windows_apart(b: Builder, x: View, phase: Phase, y: View) -> list[tuple[View, int, View]]:
+    """Return the windows of a phase over x (N, T, C), the number of their axes, and their outputs.
+
+    Those at the ends of x are apart from the others.
+    """
+    T, taps = x.shape[1], len(phase.taps)
+    end = phase.start + phase.size + (taps - 1) * phase.step
+    sides = max(0, -phase.start), max(0, end - T)
+    x = x.sliced(1, max(0, phase.start), T - max(0, T - end))
+    g = Geometry((taps,), (1,), (phase.step,), (sides,), (phase.size,))
+    parts = ends_apart(b, x, g, y) if any(sides) else [(x, g, y)]
+    return [(window_view(part, windows), len(windows.kernel), target) for part, windows, target in parts]
 
 
 def _filters_of_phases(

@@ -11,7 +11,7 @@ from ..plan.view import View
 from .reductions import bounds
 
 # Copying fewer elements, or lines that are shorter for their padding, takes as long as steps for their ends.
-LARGE, LONG = 1 << 16, 32
+LARGE, LONG = 1 << 14, 32
 FEW_COPIED = 16  # channels; copying more takes longer than computing the unused units of a vector
 
 # The attributes of operations with windows, apart from the size of the kernel.
