@@ -20,7 +20,7 @@ from ..plan.view import View
 from ..size import are_same
 from .arguments import as_integers
 from .convolutions import CONVOLUTION, check_bias
-from .phases import FEW_OUTPUTS, Transposed, is_depthwise, outputs_of, padding_of, phase_by_phase, phases
+from .phases import FEW_OUTPUTS, Phase, Transposed, is_depthwise, padding_of, phase_by_phase, phases
 from .products import multiply, product_step
 from .registry import Inputs, along_time, operation
 from .sliding import channels_first, channels_last
@@ -271,13 +271,13 @@ def _adding_lines(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | Non
         products = channels_last(lines.within(low, high))
         products = products.sliced(2, group * taps * M, (group + 1) * taps * M)
         b.add("filter", packed, part, 2, None, products)
-    y = channels_last(b.new(N, groups * M, *g.out))
+    parts = b.new(N, len(found), groups * M, found[0].size)  # each phase by itself
     start = b.scalar(0.0) if bias is None else b.constant(bias).with_axes((groups, M), (M, 1))
     row, line, step = lines.strides
-    for phase in found:
-        target = outputs_of(y, (phase,), g)
-        batch, place, unit = target.strides
-        target = target.with_axes((N, phase.size, groups, M), (batch, place, M * unit, unit))
+    batch, phase_step, unit, place = parts.strides
+    for own, phase in enumerate(found):
+        shape, strides = (N, phase.size, groups, M), (batch, place, M * unit, unit)
+        target = parts.with_axes(shape, strides, own * phase_step)
         total = start
         for number, tap in enumerate(phase.taps):
             skipped = tap * M * line + (before + phase.start + number * phase.step) * step
@@ -288,6 +288,19 @@ def _adding_lines(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | Non
                 total = b.binary("add", total, term)
         if not phase.taps:
             b.add("copy", start, target)
+    return channels_last(_joined(b, parts.permuted(0, 2, 3, 1), g.out[0], found))
+
+
+def _joined(b: Builder, parts: View, out: Any, found: list[Phase]) -> View:
+    """Return the outputs (N, M, out) of phases, which are parts (N, M, size, phases)."""
+    N, M, _, P = parts.shape
+    y, complete = b.new(N, M, out), found[-1].size  # outputs of all phases
+    batch, unit, place = y.strides
+    larger = sum(not are_same(phase.size, complete) for phase in found)
+    for first, last, count in ((0, complete, P), (complete, found[0].size, larger)):
+        if count:
+            part = parts.sliced(2, first, last).sliced(3, 0, count)
+            b.add("copy", part, y.with_axes(part.shape, (batch, unit, P * place, place), first * P))
     return y
 
 
