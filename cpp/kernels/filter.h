@@ -78,6 +78,64 @@ template <class Real, int V>
     return done;
 }
 
+// The rows of V vectors of one output. A vector is read once for all rows of kernels that it is in. Only a single
+// vector may be incomplete.
+template <class Real, int V>
+void filter_rows(const Filters<Real>& f, Size vector) {
+    constexpr int L = Float<Real>::L, K = onward::rows_of_kernel;
+    // What the stores could change, as far as the compiler knows, is read before them.
+    const Size n = V > 1 ? L : f.n, x_row = f.x_row, y_row = f.y_row, rows = f.rows, stride = f.weight_stride;
+    const Size *const offsets = f.offsets, *const end = offsets + f.terms, row_weights = f.terms * stride;
+    const Real *const weights = f.weights, *x[V];
+    Real* y[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) {
+        x[v] = f.x + f.places[vector + v];
+        y[v] = f.y + f.y_places[vector + v] + (1 - K) * y_row;
+    }
+    const vec_of<Real> least = broadcast(f.least), added = broadcast(f.added);
+    const vec_of<Real> bias = broadcast(f.bias ? f.bias[0] : Real(0));
+    vec_of<Real> sum[K + 1][V];  // of the rows whose kernels have the present row of x; the last row begins with it
+#pragma GCC unroll 8
+    for (int k = 0; k <= K; k++)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) sum[k][v] = bias;
+    for (Size row = 1 - K; row < rows; row++) {
+        const Real* weight = weights;
+        for (const Size* offset = offsets; offset < end; offset++, weight += stride) {
+            vec_of<Real> part[V];
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++) part[v] = load_some(x[v] + *offset, n);
+#pragma GCC unroll 8
+            for (int k = 0; k < K; k++) {
+                const vec_of<Real> factor = broadcast(weight[(K - 1 - k) * row_weights]);
+#pragma GCC unroll 8
+                for (int v = 0; v < V; v++) sum[k][v] = fma(part[v], factor, sum[k][v]);
+            }
+        }
+        if (row >= 0)
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++) store_some(y[v], at_least(flush<Real>(sum[0][v]), least) + added, n);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) {
+            x[v] += x_row, y[v] += y_row;
+#pragma GCC unroll 8
+            for (int k = 0; k < K; k++) sum[k][v] = sum[k + 1][v];
+        }
+    }
+}
+
+template <class Real>
+void filter_rows(const Filters<Real>& f) {
+    for (Size vector = 0; vector < f.vectors;) {
+        const Size left = f.n == Float<Real>::L ? f.vectors - vector : 1;
+        if (vector_registers == 32 && left % 4 != 1 && left >= 4) filter_rows<Real, 4>(f, vector), vector += 4;
+        else if (left >= 3) filter_rows<Real, 3>(f, vector), vector += 3;
+        else if (left == 2) filter_rows<Real, 2>(f, vector), vector += 2;
+        else filter_rows<Real, 1>(f, vector), vector++;
+    }
+}
+
 // M outputs of the vectors [vector, last).
 template <class Real, int M>
 void filter_vectors(const Filters<Real>& f, Size output, Size vector, Size last) {
@@ -93,6 +151,7 @@ void filter_vectors(const Filters<Real>& f, Size output, Size vector, Size last)
 // Each four outputs read the windows of as many vectors as stay in the first-level cache.
 template <class Real>
 void filter(const Filters<Real>& f) {
+    if (f.rows) return filter_rows(f);
     constexpr Size together = 8, most_terms = 256;
     const Size groups = f.terms * together < most_terms ? most_terms / together / f.terms : 1;
     for (Size vector = 0, last; vector < f.vectors; vector = last) {

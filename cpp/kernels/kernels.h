@@ -214,6 +214,11 @@ struct Windows {
 // x[places[vector] + offsets[term] + i] weights[term][output] over the terms, in order. It starts with the bias, which
 // may be null. If `adjusts`, a sum below `least` becomes `least`, and `added` is added. The weights of L outputs follow
 // each other; those of the next L outputs are `block_stride` further on.
+//
+// If there are rows, there is one output, and `terms` counts those of one of the `rows_of_kernel` rows of a kernel: the
+// sums go on in the next rows of x, with the weights that follow. Rows are `x_row` apart in x, and `y_row` in y.
+constexpr Size rows_of_kernel = 3;
+
 template <class Real>
 struct Filters {
     const Real* x;
@@ -229,6 +234,7 @@ struct Filters {
     const Size *places = nullptr, *y_places = nullptr;
     const Size* following = nullptr;  // at least so many vectors from each one on are adjacent in x and y
     Size vectors = 0, n = 0;  // n: at most L
+    Size rows = 0, x_row = 0, y_row = 0;
 };
 
 // Fourier transforms of rows with n numbers, of which those beyond `length` are 0. Half as many complex numbers stand

@@ -53,6 +53,7 @@ protected:
 };
 
 struct Channels;
+struct Images;
 
 // What the exact sums (rows, units) of products of integers become: themselves, or float32, multiplied by a scale of
 // each row, then by one scale or one per unit; or integers of 8 or 32 bits, rescaled as `Plan::rescale` does, by one
@@ -258,6 +259,9 @@ private:
                   const std::optional<Activation<float>>& f, const Results& to) const;
     void filter_windows(Filters<float> filters, const Offsets& x, const Offsets& y, Size first, Size last,
                         const std::optional<Activation<float>>& f, const Channels& channels) const;
+    // The same for the rows [first, last) of all images.
+    void filter_images(Filters<float> filters, const Images& images, Size first, Size last,
+                       const std::optional<Activation<float>>& f, const Channels& channels) const;
     // Gathers windows that are not adjacent into memory in which they are, at the offsets `gathered`.
     void filter_gathered(Filters<float> filters, const Rows& rows, const Offsets& gathered, const Offsets& y,
                          Size first, Size last, const std::optional<Activation<float>>& f) const;

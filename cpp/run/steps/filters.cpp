@@ -38,6 +38,17 @@ void for_runs(const Offsets& x, const Offsets& y, Size first, Size last, Size mo
 
 }  // namespace
 
+bool Images::are_in(const View& x, size_t row_axes, const View& y) {
+    return row_axes >= 2 && y.shape.size() == row_axes + 1 && x.shape.size() >= row_axes + 2 &&
+           std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) && x.shape[row_axes] == rows_of_kernel &&
+           x.shape[row_axes - 2] > rows_of_kernel && x.strides[row_axes] == x.strides[row_axes - 2] &&
+           x.strides[row_axes - 1] == 1 && y.strides[row_axes - 1] == 1;
+}
+
+Images::Images(Memory& memory, const View& x, size_t row_axes, const View& y)
+    : x(memory, x, 0, row_axes - 2), y(memory, y, 0, row_axes - 2), rows(x.shape[row_axes - 2]),
+      line(x.shape[row_axes - 1]), x_row(x.strides[row_axes - 2]), y_row(y.strides[row_axes - 2]) {}
+
 void WindowVectors::add(Size x, Size y, Size n) {
     const Size L = kernels.L, size = std::min(n, L);
     if (size != filters.n) finish(), filters.n = size;
@@ -93,6 +104,19 @@ void Plan::filter_windows(Filters<float> filters, const Offsets& x, const Offset
     }
 }
 
+void Plan::filter_images(Filters<float> filters, const Images& images, Size first, Size last,
+                         const std::optional<Activation<float>>& f, const Channels& channels) const {
+    if (f) filters.adjusts = true, filters.least = 0;  // the only function with which there are images
+    filters.terms /= rows_of_kernel, filters.x_row = images.x_row, filters.y_row = images.y_row;
+    for (Size n; first < last; first += n) {
+        const Size image = first / images.rows, row = first % images.rows;
+        filters.rows = n = std::min(last - first, images.rows - row);
+        WindowVectors vectors(kernels, filters, channels);
+        vectors.add(images.x[image] + row * images.x_row, images.y[image] + row * images.y_row, images.line);
+        vectors.finish();
+    }
+}
+
 void Plan::filter_gathered(Filters<float> filters, const Rows& rows, const Offsets& gathered, const Offsets& y,
                            Size first, Size last, const std::optional<Activation<float>>& f) const {
     const Size at_once = gathered_at_once / filters.terms;
@@ -126,6 +150,9 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     const Size* const offsets = has_adjacent || gathers ? terms.list(kept) : nullptr;
     const float* weights = (const float*)panels.weights;
     const Size weight_stride = has_adjacent && O <= few_outputs ? O : L, work = count * K * O;
+    std::optional<Images> images;
+    if (has_adjacent && O == 1 && (!f || f->function == Function::relu) && Images::are_in(x, size_t(row_axes), y))
+        images.emplace(kept, x, size_t(row_axes), y);
     if (weight_stride < L) {  // panels would fill much of the first-level cache
         float* const narrow = kept.take<float>(K * O);
         for (Size k = 0; k < K; k++) std::copy_n(weights + k * L, O, narrow + k * O);
@@ -134,6 +161,10 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     add([=, this, &panels, x = Place(x), y = Place(y)](std::byte* const* spaces) {
         const Filters<float> filters{at<float>(x, spaces), at<float>(y, spaces), y_stride, K, O, offsets,
                                      weights, weight_stride, K * L, panels.constants};
+        if (images)
+            return in_parts(images->count(), images->count(), work, [&](Size first, Size last) {
+                filter_images(filters, *images, first, last, f, Channels());
+            });
         in_parts(count, ceil_div(count, rows_worth_a_thread), work, [&](Size first, Size last) {
             if (has_adjacent)
                 filter_windows(filters, rows.offsets, to, first, last, f, Channels());
@@ -159,13 +190,18 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
     const Size x_step = x.strides.back(), work = count * taps * channels;
     const bool has_bias = bias;
     const Place bias_place = bias ? *bias : View{};
+    std::optional<Images> images;
+    if (x.shape.size() > row_axes + 2 && Images::are_in(x, row_axes, y)) images.emplace(kept, x, row_axes, y);
     add([=, this, x = Place(x), weights = Place(weights), y = Place(y)](std::byte* const* spaces) {
-        in_parts(count, count, work, [&](Size first, Size last) {
-            Filters<float> filters = base;
-            filters.x = at<float>(x, spaces), filters.y = at<float>(y, spaces);
-            filters.weights = at<float>(weights, spaces);
-            filters.bias = has_bias ? at<float>(bias_place, spaces) : nullptr;
-            filter_windows(filters, in, out, first, last, {}, Channels{channels, x_step});
+        Filters<float> filters = base;
+        filters.x = at<float>(x, spaces), filters.y = at<float>(y, spaces);
+        filters.weights = at<float>(weights, spaces);
+        filters.bias = has_bias ? at<float>(bias_place, spaces) : nullptr;
+        const Size items = images ? images->count() : count;
+        in_parts(items, items, work, [&](Size first, Size last) {
+            const Channels all{channels, x_step};
+            if (images) filter_images(filters, *images, first, last, {}, all);
+            else filter_windows(filters, in, out, first, last, {}, all);
         });
     });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/kernels.h"
+#include "run/view.h"
 
 namespace onward {
 
@@ -9,6 +10,17 @@ namespace onward {
 // equally far apart.
 struct Channels {
     Size count = 1, x_step = 0;
+};
+
+// Rows of adjacent windows that overlap as the rows of their kernels do. The first `row_axes` axes of x are those of y,
+// the last two of them the rows and the windows of a row; the rows of kernels follow.
+struct Images {
+    static bool are_in(const View& x, size_t row_axes, const View& y);
+    Images(Memory& memory, const View& x, size_t row_axes, const View& y);
+    Size count() const { return x.count * rows; }
+    Offsets x, y;  // of each image
+    Size rows, line;  // rows in an image, and windows in a row
+    Size x_row, y_row;
 };
 
 class WindowVectors {
