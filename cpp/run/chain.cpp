@@ -88,6 +88,12 @@ bool Chain<Real>::advance(Size layer, const Rows<const Real>& in, const Rows<Rea
 }
 
 template <class Real>
+bool Chain<Real>::is_dismissed() const {
+    return std::any_of(group_barriers.begin(), group_barriers.end(),
+                       [](const auto& barrier) { return barrier->dismissed(); });
+}
+
+template <class Real>
 void Chain<Real>::finish(const std::vector<State<Real>>& to, const Size* order) const {
     for (size_t i = 0; i < runs.size(); i++) runs[i].finish(to[i].h, to[i].c, order, t);
 }

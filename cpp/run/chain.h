@@ -39,6 +39,9 @@ public:
     bool advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
                  const Recording<Real>* recordings = nullptr);
 
+    // Whether one thread has finished a call alone, after which the others cannot take part in another one.
+    bool is_dismissed() const;
+
     // Copies the states back, likewise. Called by one thread, after all threads have advanced.
     void finish(const std::vector<State<Real>>& to, const Size* order) const;
 

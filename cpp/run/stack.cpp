@@ -73,17 +73,18 @@ Size Stack<Real>::work() const {
     return sum;
 }
 
-// The memory of a call of one thread: up to max_rows rows and any number of steps, `at_once` of both at a time.
+// The memory of a call of one block: up to max_rows rows and any number of steps, `at_once` of both at a time.
 // Allocating it takes as long as some steps, so that later calls reuse it.
 template <class Real>
 struct Stack<Real>::Call {
-    Call(const Stack& stack, Size max_rows, Size at_once)
-        : max_rows(max_rows), at_once(at_once), order(max_rows),
-          chain(stack, max_rows, ceil_div(at_once, max_rows), 1) {
+    Call(const Stack& stack, Size max_rows, Size at_once, int threads)
+        : max_rows(max_rows), at_once(at_once), threads(threads), order(max_rows),
+          chain(stack, max_rows, ceil_div(at_once, max_rows), threads) {
         std::iota(order.begin(), order.end(), Size(0));
         lengths.reserve(max_rows);
     }
     const Size max_rows, at_once;
+    const int threads;
     std::vector<Size> order, lengths;
     std::vector<State<const Real>> from;
     std::vector<State<Real>> to;
@@ -137,28 +138,47 @@ void clear_past_lengths(const Sequence<Real>& s, const Size* order, Size rows, S
 
 // The layers of two directions pass on whole sequences, which only short calls keep.
 template <class Real>
-bool Stack<Real>::runs_alone(const Sequence<Real>& s, int useful) const {
+bool Stack<Real>::is_one_block(const Sequence<Real>& s, int useful) const {
     const bool is_short = s.T * s.B <= short_call;
-    return useful == 1 && !s.lengths && !s.gates && s.B <= rows_at_once && (is_short || D == 1 || layers == 1);
+    return !s.lengths && !s.gates && s.B <= rows_at_once && (useful == 1 || s.B < 2 * rows_worth_a_thread) &&
+           (is_short || D == 1 || layers == 1);
 }
 
+// All threads share the units.
 template <class Real>
-void Stack<Real>::forward_alone(const Sequence<Real>& s) const {
+void Stack<Real>::forward_block(const Sequence<Real>& s, int useful, Size units, Size work) const {
     const Size at_once = s.T * s.B <= short_call ? short_call : rows_at_once;
     const Size max_rows = s.B <= 2 ? s.B : ceil_div(s.B, rows_of_calls) * rows_of_calls;
-    auto call = calls->take([&](const Call& call) { return call.max_rows >= max_rows && call.at_once >= at_once; });
-    if (!call) call = std::make_unique<Call>(*this, max_rows, at_once);
-    const FlushDenormals flush;
     Interrupt interrupt(at_once > short_call);
-    call->lengths.assign(size_t(s.B), s.T);
-    divide(*this, s.B, s.h0, s.c0, call->from);
-    divide(*this, s.B, s.h_n, s.c_n, call->to);
-    if (s.T == 1 && D == 1) call->chain.start_step(call->from, call->to, call->order.data(), s.B);
-    else call->chain.start(call->from, call->order.data(), s.B, call->lengths.data());
-    call->chain.advance(s.x, s.y, s.T, 0, interrupt);
+    std::unique_ptr<Call> call;
+    parallel(
+        useful,
+        [&](int n) {
+            const int threads = int(std::min(Size(n), units));
+            call = calls->take([&](const Call& call) {
+                return call.max_rows >= max_rows && call.at_once >= at_once && call.threads == threads;
+            });
+            if (!call) call = std::make_unique<Call>(*this, max_rows, at_once, threads);
+        },
+        [&](int part) {
+            if (part >= call->threads) return;
+            const FlushDenormals flush;
+            Chain<Real>& chain = call->chain;
+            if (part == 0) {
+                divide(*this, s.B, s.h0, s.c0, call->from);
+                divide(*this, s.B, s.h_n, s.c_n, call->to);
+                if (s.T == 1 && D == 1) {
+                    chain.start_step(call->from, call->to, call->order.data(), s.B);
+                } else {
+                    call->lengths.assign(size_t(s.B), s.T);
+                    chain.start(call->from, call->order.data(), s.B, call->lengths.data());
+                }
+            }
+            if (chain.advance(s.x, s.y, s.T, part, interrupt) && part == 0) chain.finish(call->to, call->order.data());
+        },
+        work);
     interrupt.throw_if_happened();
-    call->chain.finish(call->to, call->order.data());
-    calls->give(std::move(call));
+    if (!call->chain.is_dismissed()) calls->give(std::move(call));
 }
 
 template <class Real>
@@ -168,7 +188,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
     const Size all_work = s.T * s.B * work();
     const int useful = int(std::min({Size(num_threads()), std::max(units, s.B / rows_worth_a_thread),
                                      all_work / worth_threads + 1}));
-    if (runs_alone(s, useful)) return forward_alone(s);
+    if (is_one_block(s, useful)) return forward_block(s, useful, units, all_work);
     const std::vector<Size> order = longest_first(s.lengths, s.B);
     std::vector<Size> lengths(s.B, s.T);
     for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];

@@ -77,8 +77,8 @@ private:
 
     struct Call;
     static constexpr size_t kept_calls = 4;
-    bool runs_alone(const Sequence<Real>& sequence, int useful) const;
-    void forward_alone(const Sequence<Real>& sequence) const;
+    bool is_one_block(const Sequence<Real>& sequence, int useful) const;
+    void forward_block(const Sequence<Real>& sequence, int useful, Size units, Size work) const;
 
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;

@@ -195,6 +195,24 @@ def test_calls_stop_sharing_when_workers_get_no_core(kind: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no sched_setaffinity")
+@pytest.mark.parametrize("kind", ["LSTM(8, 300, 2, rng=0)", "GRU(8, 200, bidirectional=True, rng=0)"])
+def test_calls_after_one_that_a_single_thread_had_to_finish_give_the_same_bits(kind: str) -> None:
+    code = (
+        "import os, time, onward, numpy as np\n"
+        f"layer, cores = onward.{kind}, os.sched_getaffinity(0)\n"
+        "inputs = [np.random.default_rng(T).standard_normal((T, 1, 8), 'f') for T in (100, 1, 7)]\n"
+        "expected = [layer(x)[0] for x in inputs]\n"
+        "onward.set_num_threads(2)\n"
+        "for allowed in ({min(cores)}, cores):\n"
+        "    os.sched_setaffinity(0, allowed)\n"
+        "    end = time.monotonic() + 0.3\n"
+        "    while time.monotonic() < end:\n"
+        "        for x, y in zip(inputs, expected, strict=True): assert np.array_equal(layer(x)[0], y)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits threads on Linux only")
 def test_calls_run_on_fewer_threads_if_the_system_cannot_start_more() -> None:
     code = (
