@@ -1,6 +1,6 @@
 """Compare compressed weights in Onward and its peers: an LSTM on one thread, interleaved in one run.
 
-    python bench/quantized.py                       # an LSTM beside its peers, whole models, and the accuracy
+    python bench/quantized.py                       # an LSTM beside its peers, steps, models, the accuracy
     python bench/quantized.py --only "100, 1, 512"  # one T, B, H of the LSTM
     python bench/quantized.py --cases DIR           # also the accuracy of trained models
 
@@ -29,12 +29,15 @@ from peers import (
     run_torch,
     set_threads,
 )
+from roofline import Roofline
 
 import onward
 from onward import bundled
 
 GRID = ((1, 1, 128), (1, 1, 512), (1, 1, 1024), (100, 1, 128), (100, 1, 256), (100, 1, 512), (100, 1, 1024),
         (100, 64, 256), (100, 64, 512))  # fmt: skip
+STACKS = ((2, 128), (3, 256), (3, 480))  # layers, H = I
+SMALL = 16  # whose weights stay in the first-level cache
 ONWARD_PRECISIONS = ("float32", "float16", "int8")
 
 
@@ -124,6 +127,22 @@ def measure(measured: report.Report, T: int, B: int, H: int, rounds: int) -> Non
     measured.add("lstm", T=T, B=B, H=H, **times, **ratios, **errors)
 
 
+def measure_steps(measured: report.Report, rounds: int) -> None:
+    """Time a step of stacks in int8, reading its weights, and what does not depend on their number."""
+    rates = Roofline.measure()
+
+    def step(layers: int, H: int) -> Run:
+        x = np.random.default_rng(0).standard_normal(H).astype(np.float32)
+        return partial(onward.LSTM(H, H, layers, rng=0).quantize("int8").stream(), x)
+
+    for layers, H in STACKS:
+        times = interleaved({"one": step(layers, H), "small": step(layers, SMALL)}, rounds, 0.05)
+        with onward.num_threads(2):
+            times |= interleaved({"two": step(layers, H)}, rounds, 0.05)
+        size = layers * 2 * 4 * H * H
+        measured.add("steps", layers=layers, H=H, **times, reading=size / rates.bandwidth(size) * 1e6)
+
+
 def measure_models(measured: report.Report, rounds: int) -> None:
     """The time of a call and the size of the file of whole models in each precision."""
     from models import generated
@@ -200,6 +219,7 @@ def main() -> None:
         if options.only in ("", f"{T}, {B}, {H}") and not (options.quick and T * B * H > 50_000):
             measure(measured, T, B, H, 1 if options.quick else 3)
     if not options.only:
+        measure_steps(measured, 1 if options.quick else 9)
         measure_models(measured, 1 if options.quick else 3)
         accuracy(measured, options.cases)
 

@@ -178,6 +178,14 @@ TABLES: dict[str, dict[str, str]] = {
         "fastest peer / int8": "int8 ratio",
         "fastest float32 peer / float16": "float16 ratio",
     },
+    "quantized.steps": {
+        "layers": "layers",
+        "H": "H",
+        "one thread, µs": "one",
+        "two threads, µs": "two",
+        "reading the weights, µs": "reading",
+        "so many layers with H = 16, µs": "small",
+    },
     "quantized.models": {
         "model": "model",
         **{f"{precision}, µs": precision for precision in LSTM},
