@@ -9,6 +9,8 @@ from support.evaluate import evaluate
 from support.onnx_nodes import open_model
 from support.running import runs_in_core, weights_of
 
+from onward.errors import LimitError
+from onward.graph import Graph, Input, Model
 from onward.graph.plan.planner import MAX_PROGRAMS
 
 
@@ -61,3 +63,29 @@ def test_a_loop_whose_values_grow_keeps_a_bounded_number_of_plans() -> None:
     opened(**feeds[-1])
     (body,) = weights_of(opened).planners.values()
     assert len(body.programs) <= MAX_PROGRAMS
+
+
+@pytest.mark.parametrize("depth", [120, 400])  # of a call, and of opening the model
+def test_branches_nested_too_deeply_for_pythons_stack_are_an_error_of_their_node(depth: int) -> None:
+    """They raised RecursionError."""
+
+    def branch(level: int) -> Graph:
+        graph = Graph()
+        x, s = (graph.add_input(name, np.float32) for name in "xs")
+        add_choice(graph, x, s, level)
+        return graph
+
+    def add_choice(graph: Graph, x: str, s: str, level: int) -> None:
+        if level == depth:
+            graph.outputs = (graph.add("Neg", x),)
+        else:
+            condition = graph.add("Greater", s, graph.add_constant(np.float32(1e9 - level)))
+            branches = {"then_branch": branch(depth), "else_branch": branch(level + 1)}
+            graph.outputs = (graph.add("If", condition, x, s, **branches),)
+        graph.declared_outputs = (Input(graph.outputs[0], np.dtype(np.float32)),)
+
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("n",))
+    add_choice(graph, x, graph.add("ReduceSum", x, keepdims=0), 0)
+    with pytest.raises(LimitError, match=r"\(If\): branches are nested too deeply for Python's stack"):
+        Model(graph)(np.ones(3, np.float32))

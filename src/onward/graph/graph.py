@@ -13,7 +13,7 @@ from ..core import budget
 from ..errors import ArgumentError, OnwardError
 from .declared import Input as Input
 from .declared import Sizes, as_declared, check_names
-from .node import AnyArray, Expansion, Node, needed_nodes
+from .node import AnyArray, Expansion, Naming, Node, needed_nodes
 from .operations import OPERATIONS
 from .operations.modules import MODULES
 from .structure import Structure
@@ -243,7 +243,8 @@ def bodies(node: Node) -> list[Graph]:
 
 def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
     """Return the node with what `change` makes of its bodies."""
-    attributes = {k: change(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
+    with Naming(node):
+        attributes = {k: change(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
     return node.with_attributes(attributes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..core.identity import Identity
-from ..errors import ArgumentError, MemoryLimitError, OnwardError
+from ..errors import ArgumentError, LimitError, MemoryLimitError, OnwardError
 from .size import hint, is_symbolic
 from .sized import dtype_of, has_sizes
 
@@ -163,6 +163,7 @@ def named(node: Node | str, error: Exception) -> str:
 # What an operation raises for what it does not accept, such as None for an omitted input, or a mode that does
 # not exist.
 REFUSALS = OnwardError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+DEEP = RecursionError("branches are nested too deeply for Python's stack; raise sys.setrecursionlimit")
 
 
 class Naming:
@@ -183,5 +184,7 @@ class Naming:
             raise type(error)(named(self.node, error)) from error
         if isinstance(error, MemoryError):
             raise MemoryLimitError(named(self.node, error)) from error
+        if isinstance(error, RecursionError):
+            raise LimitError(named(self.node, DEEP)) from None
         if isinstance(error, REFUSALS):
             raise ArgumentError(named(self.node, error)) from error
