@@ -263,3 +263,16 @@ def test_a_child_opens_models_although_a_thread_of_its_parent_opened_one(
         forked.set()
         _, status = os.waitpid(child, 0)
     assert (names.result(), status) == (("x", "y", "inner.weight"), 0)
+
+
+def test_an_attribute_error_while_the_code_is_read_does_not_recurse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a property, it made Python ask for the property again, and so on."""
+    model: Any = onward.load(support.DATA / "torch" / "front_script.pt")
+
+    def graph(program: Program) -> None:
+        raise AttributeError("a mistake")
+
+    monkeypatch.setattr(Program, "graph", graph)
+    for use in (lambda: model.inputs, lambda: model(X)):
+        with pytest.raises(AttributeError, match="a mistake"):
+            use()

@@ -22,11 +22,10 @@ class ScriptModel(Model):
         self._program = program
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
-        return self.opened(*args, **inputs)
+        return self.opened()(*args, **inputs)
 
-    @property
     def opened(self) -> Model:
-        """The model of the graph."""
+        """Return the model of the graph; a property would hide its AttributeErrors behind `__getattr__`."""
         if not self._opened:  # if another thread opens it at the same time, both take what the first made
             self._opened.setdefault("model", Model(self._program.graph()))
         return self._opened["model"]
@@ -34,7 +33,7 @@ class ScriptModel(Model):
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
         def __getattr__(self, name: str) -> Any:
-            vars(self).update(vars(self.opened))
+            vars(self).update(vars(self.opened()))
             return vars(self)[name] if name in vars(self) else super().__getattr__(name)
 
     def __repr__(self) -> str:
