@@ -12,6 +12,7 @@ from support.pickles import MAGIC, entries, floats, number, problem, tensor, tex
 
 import onward
 from onward.errors import LayerAttributeError, OnwardError
+from onward.formats.torch import unpickle
 
 DATA = support.DATA / "torch"
 TENSORS = onward.load_tensors(DATA / "weights.pt")
@@ -188,3 +189,14 @@ def test_given_options_make_layers_of_modules_that_a_state_dict_does_not_describ
     ):
         with pytest.raises(OnwardError, match=message):
             onward.load(path, **given)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_scalars_of_numpy_are_numbers(protocol: int) -> None:
+    """Options of modules, such as numbers of channels, may be scalars, which were refused as objects."""
+    numbers = [np.float32(0.1), np.int64(-3), np.bool_(True), np.array(7, ">u2")[()], np.float16(0.5)]
+    others = [np.str_("a"), np.datetime64(5, "s"), np.longdouble(1.5)]
+    found, _ = unpickle.load(pickle.dumps([*numbers, *others], protocol), 0, lambda persistent: None)
+    assert found[: len(numbers)] == [number.item() for number in numbers]
+    assert all(type(value) in (int, float, bool) for value in found[: len(numbers)])
+    assert all(not isinstance(value, float) for value in found[len(numbers) :])

@@ -162,12 +162,12 @@ def reduce_segments(call: Call, x: Value, segments: Value, count: Value) -> Any:
     reduction, start = SEGMENTS[call.operator.kind.rpartition("_")[2]]
     limits = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
     first = x.number(getattr(limits, start) if isinstance(start, str) else start, x.dtype)
-    if x.dtype.kind == "f" and isinstance(start, str):
-        x = where(x.apply("IsNaN", dtype=np.dtype(bool)), first, x)
+    compares = x.dtype.kind == "f" and isinstance(start, str)
+    numbers: Any = where(x.apply("IsNaN", dtype=np.dtype(bool)), first, x) if compares else x
     rest = x.apply("Shape", dtype=INT64).apply("Slice", [len(call.shape(1))], [LAST])
     rows = (vector(count) + 1).reshaped(1).apply("Concat", rest, axis=0)
     places = (vector(segments).apply("Max", -1) + 1).apply("Unsqueeze", [-1])
-    found = first.apply("Expand", rows).apply("ScatterND", places, x, reduction=reduction)
+    found = first.apply("Expand", rows).apply("ScatterND", places, numbers, reduction=reduction)
     return found.apply("Slice", [1], [LAST], [0])
 
 

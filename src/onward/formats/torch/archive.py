@@ -16,7 +16,7 @@ from ...core import budget
 from ...core.files import widened
 from ...errors import FileError
 from ..zip import MAX_AXES, SIGNATURE, Data, ZipMembers, native_byte_order
-from .unpickle import Global, PickledObject, load
+from .unpickle import Global, PickledObject, load, number_dtype
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -129,18 +129,16 @@ class Archive:
         return widened(array) if code == "bfloat16" else native_byte_order(array)
 
     def _numpy(self, data: Any, dtype: PickledObject, shape: Any, order: Any) -> NDArray[Any]:
-        kind = dtype.args[0] if dtype.args else None
-        if not (isinstance(kind, str) and re.fullmatch(r"[biufc]\d{1,2}|\?", kind)):
+        known = number_dtype(dtype)
+        if known is None:
             raise FileError("the NumPy array does not contain numbers")
-        byteorder = dtype.state[1] if isinstance(dtype.state, tuple) and len(dtype.state) > 1 else "="
         if isinstance(data, str):  # bytes, as Python 2 pickled them
             data = data.encode("latin-1")
-        known = order in ("C", "F") and byteorder in ("<", ">", "=", "|")
-        if not (known and isinstance(data, bytes) and _are_sizes(shape)):
+        if not (order in ("C", "F") and isinstance(data, bytes) and _are_sizes(shape)):
             raise FileError("the NumPy array is damaged")
         budget.take(len(data))
         try:
-            return native_byte_order(np.ndarray(shape, np.dtype(byteorder + kind), data, order=order))
+            return native_byte_order(np.ndarray(shape, known, data, order=order))
         except (ValueError, TypeError, OverflowError) as error:
             raise FileError(f"the shape {shape} is not possible: {error}") from error
 

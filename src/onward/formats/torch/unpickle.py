@@ -5,11 +5,15 @@ have called, and the arguments. Sets become lists and tuples, because hashing ne
 Each opcode uses memory for a few values and for what it reads from the file, and charges the budget for more.
 """
 
+import contextlib
 import io
 import pickletools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ...core import budget
 from ...errors import FileError
@@ -159,8 +163,32 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
+def number_dtype(dtype: Any) -> np.dtype[Any] | None:
+    """Return a pickled dtype of numbers, or None for any other value."""
+    match dtype:
+        case PickledObject("numpy.dtype", (str(kind), *_), state):
+            byteorder = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
+            if re.fullmatch(r"[biufc]\d{1,2}|\?", kind) and byteorder in ("<", ">", "=", "|"):
+                with contextlib.suppress(TypeError):  # for a size that NumPy does not have
+                    return np.dtype(byteorder + kind)
+    return None
+
+
+def _number(dtype: Any, data: Any = None) -> Any:
+    """A scalar of NumPy as a number of Python, or as an object if it is of another kind."""
+    known = number_dtype(dtype)
+    if known is None or not isinstance(data, bytes) or len(data) != known.itemsize or known.itemsize > 8:
+        return PickledObject("numpy.core.multiarray.scalar", (dtype, data))
+    return np.frombuffer(data, known)[0].item()
+
+
 # The only functions that are called: they make plain values for which pickle has no opcode.
-PLAIN: dict[str, Callable[..., Any]] = {"collections.OrderedDict": _ordered, "_codecs.encode": _encoded}
+PLAIN: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _ordered,
+    "_codecs.encode": _encoded,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy._core.multiarray.scalar": _number,
+}
 
 
 def _protocol(m: _Machine, protocol: int) -> None:
