@@ -261,6 +261,7 @@ class _Chain:
             table is not None
             and node.attributes.get("axis", 0) == 0
             and table.ndim == 2
+            and table.dtype.kind == "f"
             and (FEATURES,) not in self.axes
         ):
             self._add(Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS), table)
@@ -307,7 +308,9 @@ class _Chain:
 
     def _take_layernormalization(self, node: Node, constants: list[Any]) -> bool:
         _, *arrays = constants
-        if any(a is None or a.ndim != 1 for a in arrays) or not self._is_over_features(node):
+        if any(a is None or a.ndim != 1 or a.dtype.kind != "f" for a in arrays) or not self._is_over_features(
+            node
+        ):
             return False
         size, dtype, epsilon = len(arrays[0]), arrays[0].dtype, node.attributes.get("epsilon", 1e-5)
         layer = LayerNorm(size, epsilon, bias=len(arrays) == 2, dtype=dtype, rng=NO_WEIGHTS)
@@ -328,7 +331,7 @@ class _Chain:
         return self._linear(W.T if a.get("transB") and W is not None else W, b)
 
     def _linear(self, W: Any, b: Any = None) -> bool:
-        if W is None or W.ndim != 2 or self.axes[-1:] != [self.features]:
+        if W is None or W.ndim != 2 or W.dtype.kind != "f" or self.axes[-1:] != [self.features]:
             return False
         if b is not None and b.shape != W.shape[1:]:
             return False

@@ -154,6 +154,23 @@ def test_a_decoder_that_starts_from_the_state_of_an_encoder_is_no_chain(
         graph_of(nodes, ONE | {"V": V}).layers()
 
 
+def test_a_table_of_integers_is_no_layer() -> None:
+    """Layers refused its dtype, which ended streams and commands of quantized models with an error."""
+    table = np.random.default_rng(3).integers(0, 255, (6, I)).astype(np.uint8)
+    scale, zero = np.float32(0.01), np.uint8(128)
+    nodes = [node("Gather", "table", "x", to="q"), node("DequantizeLinear", "q", "scale", "zero", to="f")]
+    graph = graph_of(
+        [*nodes, lstm("f"), node("Squeeze", "Y", "one")],
+        {**ONE, "table": table, "scale": scale, "zero": zero},
+        x=np.zeros((T, B), np.int64),
+    )
+    with pytest.raises(errors.ArgumentError, match=r"the (Gather|DequantizeLinear)"):
+        graph.layers()
+    x = np.random.default_rng(4).integers(0, 6, (T, 1))
+    stream = graph.stream()
+    np.testing.assert_array_equal([stream(step)[0] for step in x], graph(x)[0][:, 0])
+
+
 @pytest.mark.parametrize("to", ["INT32", "BOOL"])
 def test_an_input_that_casts_round_is_no_input_of_layers(to: str) -> None:
     types = getattr(onnx.TensorProto, to), onnx.TensorProto.FLOAT
