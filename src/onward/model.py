@@ -14,7 +14,6 @@ import onward._core as _core
 
 from .core import facade
 from .core.arrays import Shape
-from .core.checks import MOST_ROWS, enough_memory, integer
 from .core.recent import Recent
 from .errors import ArgumentError
 from .graph.declared import as_declared, check_call, open_sizes, zeros_of
@@ -233,10 +232,11 @@ class Model(_core.DirectCalls, BaseModel):
     def _stream(self, as_layers: bool, fixed: Any, batch: Any, chosen: tuple[Any, Any, Any]) -> GraphStream:
         from .streaming.graph_stream import stream_of
 
-        rows = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-        model, others = self.generalized(fixed)
-        with enough_memory(f"the states of batch={batch}"):
-            return stream_of(model.streamed(rows or 1, *chosen, others, as_layers=as_layers), rows)
+        def make(rows: int) -> Streamed:
+            model, others = self.generalized(fixed)
+            return model.streamed(rows, *chosen, others, as_layers=as_layers)
+
+        return stream_of(make, batch)
 
     def streamed(
         self,

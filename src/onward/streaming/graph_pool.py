@@ -51,7 +51,7 @@ class GraphPool(Pool):
         super().__init__(streamed, capacity, max_capacity)
         self._count = len(streamed.carries)
         self.rows: Rows | None = None  # how the rows run, which may be unknown before the first step
-        rows = self._declared_rows()
+        rows = streamed.pool_rows(at_end=False) or self._declared_rows()
         if rows is not None:
             self._set_rows(rows)
 
@@ -208,6 +208,7 @@ class SequencePool(GraphPool):
         """Return how the graph that ends sequences runs."""
         rows, model = self.rows, self._model
         assert rows is not None
+        self._last = self._last or model.pool_rows(at_end=True)
         if self._last is None:
             self._last = replace(apart(model, self._row_axes), planner=model.last_planner)
             if rows.are_together:

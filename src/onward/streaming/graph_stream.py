@@ -1,7 +1,7 @@
 """`GraphStream`: a sequence that runs through a whole model, continued from call to call."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -12,6 +12,7 @@ import onward._core as _core
 
 from ..core import arrays
 from ..core.calls import CallLock, Change
+from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..graph.declared import Input, as_declared
 from ..graph.node import AnyArray
@@ -317,6 +318,12 @@ def _written(sizes: Sequence[str]) -> str:
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
-def stream_of(streamed: Streamed, batch: int | None) -> GraphStream:
-    """Return the stream that runs a graph over one block."""
-    return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
+def stream_of(make: Callable[[int], Streamed], batch: int | None) -> GraphStream:
+    """Return the stream of `batch` sequences, which runs what `make` returns for so many rows.
+
+    Raises ArgumentError for the number, and MemoryLimitError.
+    """
+    rows = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
+    with enough_memory(f"the states of batch={rows}"):
+        streamed = make(rows or 1)
+        return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, rows)

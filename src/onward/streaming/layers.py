@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 import onward._core as _core
 
 from ..core.arrays import Array
-from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError
 from ..graph.graph import Graph, Input
 from ..graph.over_time.sequences import streamed_over_time
@@ -23,23 +23,21 @@ from ..layers import Dropout, Last
 from ..layers.base_model import BaseModel, call
 from ..layers.conv import Spatial
 from ..layers.graphs import graph_of
-from .graph_pool import SequencePool
-from .graph_stream import SequenceStream
+from .graph_pool import GraphPool, pool_of
+from .graph_stream import GraphStream, stream_of
 from .state import Ids
 
 States: TypeAlias = tuple[Array, ...]  # h (L, B, P) and, if there is one, c (L, B, H) of each recurrent layer
 
 
-def stream(model: BaseModel, batch: int | None) -> SequenceStream:
+def stream(model: BaseModel, batch: int | None) -> GraphStream:
     """A stream of a model; `Layer.stream` documents the arguments."""
-    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-    with enough_memory(f"the states of batch={batch}"):
-        return SequenceStream(streamed_layers(model, batch or 1), batch)
+    return stream_of(partial(streamed_layers, model), batch)
 
 
-def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> SequencePool:
+def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> GraphPool:
     """A pool of a model; `Layer.pool` documents the arguments."""
-    return SequencePool(streamed_layers(model, pooled=True), capacity, max_capacity)
+    return pool_of(streamed_layers(model, pooled=True), capacity, max_capacity)
 
 
 class StreamingModel:

@@ -85,12 +85,13 @@ class Sums(NamedTuple):
 
     def stored(self, c: Body, total: str, row: str, unit: str) -> str:
         """Return what is stored for a sum."""
-        row_scale, scale, bias, multiplier, shift, *limits = self.stage
+        row_scale, scale, bias, multiplier, shift, zero_point, low, high = self.stage
         if bias is not None and bias.dtype == "int32":
             total = f"{total} + bias[{unit}]"
         if multiplier is not None and shift is not None:
             m, s = f"multiplier[{_place(multiplier, unit)}]", f"shift[{_place(shift, unit)}]"
-            return _rescaled(f"{_rescaling(c, multiplier, shift)}({total}, {m}, {s})", *limits, self.y)
+            product = f"{_rescaling(c, multiplier, shift)}({total}, {m}, {s})"
+            return _rescaled(product, zero_point, low, high, self.y)
         if self.y.dtype != "float32":
             return total
         value = f"(float)({total})"

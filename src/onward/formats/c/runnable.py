@@ -86,14 +86,18 @@ class Runnable(NamedTuple):
         """Run blocks one after the other, or independent calls."""
         if self.streamed is None:
             return [list(map(np.asarray, self.model.planner(*block))) for block in blocks]
-        stream = stream_of(self.streamed, self.rows)
+        stream = self._stream()
         found = [stream(*block) for block in blocks]
         return [list(map(np.asarray, each if isinstance(each, tuple) else (each,))) for each in found]
 
+    def _stream(self) -> Any:
+        streamed = self.streamed
+        assert streamed is not None
+        return stream_of(lambda rows: streamed, self.rows)
+
     def end(self, blocks: Sequence[Sequence[AnyArray]]) -> list[AnyArray]:
         """Return what remains of a stream after some blocks."""
-        assert self.streamed is not None
-        stream: Any = stream_of(self.streamed, self.rows)
+        stream = self._stream()
         for block in blocks:
             stream(*block)
         found = stream.finish()

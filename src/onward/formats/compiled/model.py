@@ -89,18 +89,18 @@ class CompiledModel(BaseModel):
         The outputs are bitwise those of a stream of the model that was compiled. Raises ArgumentError if the
         file has no programs for streams.
         """
-        from .running import stream
+        from ...streaming.graph_stream import stream_of
 
-        return stream(self.streamed, batch)
+        return stream_of(self.streamed.of_rows, batch)
 
     def pool(self, capacity: int, max_capacity: int | None = None) -> GraphPool:
         """Return streams addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
 
         Raises ArgumentError if the file has no programs for streams.
         """
-        from .running import pool
+        from ...streaming.graph_pool import pool_of
 
-        return pool(self.streamed, capacity, max_capacity)
+        return pool_of(self.streamed, capacity, max_capacity)
 
     def description(self) -> dict[str, Any]:
         raise ArgumentError(f"a compiled model {self.without_graph}")

@@ -12,13 +12,10 @@ from numpy.typing import ArrayLike
 import onward._core as _core
 
 from ...core.budget import Limit
-from ...core.checks import MOST_ROWS, enough_memory, integer
 from ...errors import ArgumentError, ShapeError
 from ...graph import Graph, Input
 from ...graph.declared import as_declared, check_call
 from ...graph.over_time.streamed import Carry, Layout, Streamed, TimeAndBatch
-from ...streaming.graph_pool import GraphPool, SequencePool
-from ...streaming.graph_stream import GraphStream, SequenceStream
 from ...streaming.rows import Rows
 
 
@@ -122,51 +119,12 @@ class FileStreamed(Streamed):
         ]
         return replace(self, carries=tuple(carries), rows=rows)
 
-    @property
-    def pooled(self) -> Rows:
-        """How a pool runs the streams."""
-        planner: Any = FilePlanner(self.file, "pooled") if self.are_together else self.planner
+    def pool_rows(self, at_end: bool) -> Rows:
         axes = [*(carry.axes.batch for carry in self.carries), *self.input_rows]
+        if at_end:
+            return Rows(self.last_planner, axes, self.last_rows, self.are_together)
+        planner: Any = FilePlanner(self.file, "pooled") if self.are_together else self.planner
         return Rows(planner, axes, self.output_rows, self.are_together)
-
-    @property
-    def pooled_end(self) -> Rows:
-        """How a pool runs the ends of sequences."""
-        return replace(self.pooled, planner=self.last_planner, output_axes=self.last_rows)
-
-
-class _FilePool(GraphPool):
-    """Streams of a compiled model."""
-
-    def _declared_rows(self) -> Rows:
-        rows: Rows = self._model.pooled
-        return rows
-
-
-class _FileSequencePool(SequencePool):
-    """Sequences of a compiled model."""
-
-    def _declared_rows(self) -> Rows:
-        rows: Rows = self._model.pooled
-        return rows
-
-    def rows_at_end(self) -> Rows:
-        rows: Rows = self._model.pooled_end
-        return rows
-
-
-def stream(streamed: FileStreamed, batch: int | None) -> GraphStream:
-    """Return a stream; `CompiledModel.stream` documents the arguments."""
-    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-    with enough_memory(f"the states of batch={batch}"):
-        own = streamed.of_rows(batch or 1)
-        return GraphStream(own) if own.last is None else SequenceStream(own, batch)
-
-
-def pool(streamed: FileStreamed, capacity: int, max_capacity: int | None) -> GraphPool:
-    """Return a pool; `CompiledModel.pool` documents the arguments."""
-    kind = _FilePool if streamed.last is None else _FileSequencePool
-    return kind(streamed, capacity, max_capacity)
 
 
 def _axis(axis: int) -> int | None:

@@ -57,12 +57,12 @@ def rescaled(
     if product is None:
         return None
     place, step, inputs, stage, y = product
-    factor = [per_unit(operand, x, y) for operand in (multiplier, shift)]
-    if y.dtype != "int32" or None in factor or not y.is_contiguous():
+    factor, power = (per_unit(operand, x, y) for operand in (multiplier, shift))
+    if y.dtype != "int32" or factor is None or power is None or not y.is_contiguous():
         return None
     del b.steps[place]
     target = b.new(*y.shape, dtype=dtype)
-    b.add(step, *inputs, *OutputStage(None, None, stage.bias, *factor, *limits), target)
+    b.add(step, *inputs, *OutputStage(None, None, stage.bias, factor, power, *limits), target)
     return View(target.space, target.offset, x.shape, x.strides, dtype)
 
 

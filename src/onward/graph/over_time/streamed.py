@@ -122,6 +122,9 @@ class Streamed:
         """The object that shows the carries to users and writes them to files: the layers, or this one."""
         return self if self.layers is None else self.layers
 
+    def pool_rows(self, at_end: bool) -> Any:
+        """Return how a pool runs the rows of blocks, or of ends, if a file tells it."""
+
     @property
     def initial(self) -> tuple[AnyArray, ...]:
         """The carries at the start of a sequence."""

@@ -95,7 +95,7 @@ def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
         return None
     with suppress(*REFUSALS), _deciding(graph):
         found = Strided(view, INT64).moved(OPERATIONS[node.operation].function, others, node.attributes)
-        return found and found[place]
+        return None if found is None else found[place]
     return None
 
 
