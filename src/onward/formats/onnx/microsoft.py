@@ -126,7 +126,7 @@ def dynamic_quantize_matmul(
     call: Call, A: str, B: str, b_scale: str, b_zero: str = "", bias: str = ""
 ) -> None:
     """b_scale A (B - b_zero) + bias, with A quantized to uint8 as a whole"""
-    quantized, a_scale, a_zero = call.add_all("DynamicQuantizeLinear", A, outputs=3)
+    quantized, a_scale, a_zero = call.add_all("DynamicQuantizeLinear", [A], 3)
     matmul_integer_to_float(call, quantized, B, a_scale, b_scale, a_zero, b_zero, bias)
 
 

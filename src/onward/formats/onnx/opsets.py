@@ -18,6 +18,7 @@ from ...graph.node import AnyArray
 from ...graph.operations import OPERATIONS
 from ...graph.operations.modules import MODULES
 from ...graph.operations.recurrent import check_options
+from ...graph.writer import Recorder
 from . import messages, microsoft
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ FLOATS = {"max", "min", "scales", "value"}  # attributes of numbers that are not
 UNUSED = {"consumed_inputs", "is_test", "momentum", "output_sequence", "stash_type"}
 
 
-class Call:
-    """A call of an operator while rules rewrite it."""
+class Call(Recorder):
+    """A call of an operator while rules rewrite it; they may add nodes in front of it."""
 
     def __init__(
         self, scope: Scope, node: messages.Node, version: int, inputs: list[str], attributes: dict[str, Any]
     ) -> None:
+        super().__init__(scope.graph, label=(node.name or next(iter(node.output), ""), node.op_type))
         self.scope, self.node, self.version = scope, node, version
         self.operation, self.inputs, self.attributes = node.op_type, inputs, attributes
         self.defined: dict[int, str] = {}  # the last outputs, by place, of other nodes
@@ -66,16 +68,7 @@ class Call:
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         """Add a constant to the graph."""
-        return self.scope.graph.add_constant(np.asarray(value, dtype))
-
-    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node in front of the call."""
-        return self.add_all(operation, *inputs, outputs=1, **attributes)[0]
-
-    def add_all(self, operation: str, *inputs: str, outputs: int, **attributes: Any) -> tuple[str, ...]:
-        """Add a node with several outputs in front of the call."""
-        own = {"name": self.node.name or self.node.output[0], "source": self.node.op_type}
-        return self.scope.graph.add_all(operation, inputs, outputs, **own, **attributes)
+        return self.graph.add_constant(np.asarray(value, dtype))
 
     def softmax_of_rows(self, operation: str, x: str, axis: int) -> str:
         """Apply a softmax over the axes from `axis` on, joined as one."""
