@@ -142,8 +142,10 @@ def filter_rows(
     in_order = has_few and (is_adjacent or transposes)
     if has_few and is_adjacent and n == 1 and has_far_ends(x, g):
         y = channels_last(b.new(N, M, *g.out))
-        for part, windows, target in ends_apart(b, first, g, y):
-            if is_depthwise:
+        for part, windows, target in ends_apart(b, first, g, y, has_channels_last=is_depthwise):
+            if is_depthwise and part is not first:
+                b.add("copy", depthwise(b, part, W, bias, windows), target)
+            elif is_depthwise:
                 depthwise(b, part, W, bias, windows, target)
             else:
                 _add_filters(b, "filter", part, windows, (W, bias, scale), groups, target)

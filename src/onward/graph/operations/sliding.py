@@ -82,17 +82,21 @@ def has_far_ends(x: View, g: Geometry) -> bool:
     return side > 0 and bool(math.prod(x.shape) >= LARGE) and bool(x.shape[2] >= LONG * side + g.spans[0])
 
 
-def ends_apart(b: Builder, x: View, g: Geometry, y: View) -> list[tuple[View, Geometry, View]]:
+def ends_apart(
+    b: Builder, x: View, g: Geometry, y: View, has_channels_last: bool = False
+) -> list[tuple[View, Geometry, View]]:
     """Split windows with stride 1 over x (N, T, C) with adjacent steps, and their outputs y (N, out, M).
 
-    Windows within x read it in place. Those at its ends read padded lines, along an axis of their own.
+    Windows within x read it in place. Those at its ends read padded lines, along an axis of their own; in
+    memory, the channels of the lines are their last axis or the second one.
     """
     (before, after), span, out = g.sides[0], g.spans[0], g.out[0]
     N, T, C = x.shape
     width = max(before, after)  # the outputs of a line
     ends = [(0, before, 0)] if before else []  # the first output of each line, and its padding
     ends += [(out - width, 0, after)] if after else []
-    lines = channels_last(b.new(N, C, len(ends), width + span - 1))
+    shape = (len(ends), width + span - 1)
+    lines = b.new(N, *shape, C) if has_channels_last else channels_last(b.new(N, C, *shape))
     b.add("copy", b.scalar(0.0), lines)
     for number, (start, low, high) in enumerate(ends):
         first, size = start - before + low, width + span - 1 - low - high
@@ -101,8 +105,8 @@ def ends_apart(b: Builder, x: View, g: Geometry, y: View) -> list[tuple[View, Ge
         b.add("copy", part.with_axes(line.shape, (x.strides[0], 0, *x.strides[1:])), line)
     inner = Geometry(g.kernel, (1,), g.dilations, ((0, 0),), (T - span + 1,))
     outer = Geometry((1, *g.kernel), (1, 1), (1, *g.dilations), ((0, 0), (0, 0)), (len(ends), width))
-    shape, (row, step, unit) = (N, len(ends), width, y.shape[-1]), y.strides
-    outputs = y.with_axes(shape, (row, (out - width) * step, step, unit), ends[0][0] * step)
+    row, step, unit = y.strides
+    outputs = y.with_axes((N, len(ends), width, y.shape[-1]), (row, (out - width) * step, step, unit), ends[0][0] * step)
     return [(x, inner, y.sliced(1, before, before + T - span + 1)), (lines, outer, outputs)]
 
 
