@@ -198,7 +198,12 @@ void backward_reset(const DirectionBackward<Real>& direction, const StepBackward
 template <class Real>
 void activate(Activation<Real> function, Size n, const Real* x, Real* y) {
     using Vec = vec_of<Real>;
+    auto map_constant = [&]<Function constant>() {
+        map(n, x, y, [=](Vec v) { return evaluate(Activation<Real>{constant, function.alpha, function.beta}, v); });
+    };
     switch (function.function) {
+        case Function::hard_sigmoid: return map_constant.template operator()<Function::hard_sigmoid>();
+        case Function::leaky_relu: return map_constant.template operator()<Function::leaky_relu>();
         case Function::exponential: return map(n, x, y, exp<Real>);
         case Function::relu: return map(n, x, y, relu<Real>);
         case Function::sigmoid: return map(n, x, y, [](Vec v) { return sigmoid<Real>(v).value(); });
