@@ -18,6 +18,7 @@ from onward.graph.graph import Graph
 from onward.graph.node import Node
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.convolutions import FEW_CHANNELS
+from onward.graph.operations.sliding import LARGE
 from onward.graph.plan.planner import Planner
 
 
@@ -28,6 +29,8 @@ def random_case(rng: Any, operation: str) -> tuple[list[Any], dict[str, Any]]:
     strides = np.where(rng.random(n) < 0.7, 1, rng.integers(1, 4, n))
     if rng.random() < 0.2:  # runs of as many elements as the stride are read several times
         kernel[-1] = strides[-1] * rng.integers(2, 5)
+    if n == 2 and rng.random() < 0.3:  # rows of kernels that overlap
+        kernel[0], dilations[0], strides[0] = 3, 1, 1
     sizes = kernel * dilations + rng.integers(0, 40 if n > 1 or rng.random() < 0.7 else 700, n)
     group = 1 if rng.random() < 0.5 else int(rng.integers(2, 7))
     C, M = (group * int(rng.integers(1, high)) for high in rng.permutation([4, rng.choice([4, 20])]))
@@ -121,7 +124,7 @@ def test_windows_at_the_ends_of_a_long_line_have_the_bits_of_a_padded_line() -> 
         C, k, dilation = (int(rng.integers(low, high)) for low, high in ((2, 40), (1, 6), (1, 4)))
         group, M = (C, C) if is_depthwise else (1, int(rng.integers(1, 5)))
         pads = [int(pad) for pad in rng.integers(0, 12, 2) * [(0, 1), (1, 0), (1, 1)][case % 3]]
-        T = (1 << 16) // C + int(rng.integers(1, 40))
+        T = LARGE // C + int(rng.integers(1, 40))
         T += -T % (1, 16)[case % 2]
         x, W, bias = floats(rng, 2, C, T), floats(rng, M, C // group, k), floats(rng, M)
         replace_some(rng, x, SPECIAL[3:])
@@ -427,11 +430,33 @@ def test_random_blocks_that_overlap_add_up() -> None:
         np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5, err_msg=str(options))
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100), (3, 2, 39), (3, 39, 2)])
+def test_rows_of_images_have_the_bits_of_windows_that_are_computed_apart() -> None:
+    """Vectors are read once for the three rows of a kernel, whatever the rows of the image and its width."""
+    rng = np.random.default_rng(7)
+    for case, is_depthwise in itertools.product(range(random_cases(8)), (False, True)):
+        C, k, H, W = (int(rng.integers(low, high)) for low, high in ((2, 20), (1, 6), (2, 12), (1, 90)))
+        H, group, M = H + (case % 2) * 20, C if is_depthwise else 1, C if is_depthwise else 1
+        inputs = [floats(rng, 2, C, H + 2, W + k), floats(rng, M, C // group, 3, k), floats(rng, M)]
+        for array in inputs:
+            replace_some(rng, array, SPECIAL[3:])
+        attributes = {"group": group, "pads": [int(pad) for pad in rng.integers(0, 3, 4)]}
+        apart = attributes | {"strides": [1, 1], "dilations": [1, 1]}
+        expected = product_of_windows(*inputs, apart) + np.float32(0 if is_depthwise else -0.0)
+        for function, _ in itertools.product(("Identity", "Relu", "Tanh"), each_isa()):
+            graph = between_layouts("Conv", inputs, attributes, (False, False), function)
+            z = OPERATIONS[function].compute([expected], {})[0]
+            for threads in (1, 2):
+                with onward.num_threads(threads):
+                    assert Planner(graph)(inputs[0])[0].tobytes() == z.tobytes(), (attributes, C, k, H, W)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100), (3, 2, 39), (3, 39, 2), (47, 1, 31)]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
 def test_transposed_copies(shape: tuple[int, ...], dtype: Any) -> None:
     x = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
-    for perm in itertools.permutations(range(3)):
+    for perm, _ in itertools.product(itertools.permutations(range(3)), each_isa()):
         graph = Graph(outputs=("y",))
         graph.add_input("x", np.dtype(dtype))
         graph.nodes.append(Node("Transpose", ("x",), ("y",), {"perm": list(perm)}, "t"))

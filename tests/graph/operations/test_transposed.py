@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 from support.bits import each_isa
 from support.convolutions import SPECIAL, between_layouts, floats, moved, replace_some
+from support.programs import described_steps
 from support.randomized import random_cases
 
+from onward.graph.operations.sliding import LARGE
 from onward.graph.operations.transposed import LONG
 from onward.graph.plan.planner import Planner
 
@@ -37,3 +39,27 @@ def test_long_lines_of_a_transposed_convolution_have_the_bits_of_short_ones() ->
             found |= {y[:, :, :count].tobytes() for y in ys}
         assert count > stride * LONG // 2
         assert len(found) == 1, (attributes, C, M, k)
+
+
+def test_the_ends_of_a_long_input_have_the_bits_of_a_padded_input() -> None:
+    """A long input with few outputs is not copied, but both of its ends are, with their padding."""
+    rng = np.random.default_rng(5)
+    for _ in range(random_cases(8)):
+        C, M, k, stride, dilation = (
+            int(rng.integers(low, high)) for low, high in ((2, 16), (1, 5), (1, 12), (1, 9), (1, 3))
+        )
+        x, W = floats(rng, 2, C, LARGE // C + int(rng.integers(1, 40))), floats(rng, C, M, k)
+        bias, reach = floats(rng, M), (k - 1) * dilation + 1
+        replace_some(rng, x, SPECIAL[3:])
+        attributes = {"strides": [stride], "dilations": [dilation]}
+        crops, extra = rng.integers(0, reach, 2), reach // stride + 1
+        padded = np.pad(x, [(0, 0), (0, 0), (extra, extra)])
+        for after, _ in itertools.product(("Identity", "Relu"), each_isa()):
+            found = set()
+            for line, sides in ((x, crops), (padded, crops + extra * stride)):
+                own = attributes | {"pads": [int(side) for side in sides]}
+                planner = Planner(between_layouts("ConvTranspose", [x, W, bias], own, (False, False), after))
+                found.add(planner(line)[0].tobytes())
+                steps = [step for program in planner.programs for step in described_steps(program)]
+                assert not any(step.startswith("fill_border") for step in steps), steps
+            assert len(found) == 1, (own, C, M, k)

@@ -106,7 +106,9 @@ def ends_apart(
     inner = Geometry(g.kernel, (1,), g.dilations, ((0, 0),), (T - span + 1,))
     outer = Geometry((1, *g.kernel), (1, 1), (1, *g.dilations), ((0, 0), (0, 0)), (len(ends), width))
     row, step, unit = y.strides
-    outputs = y.with_axes((N, len(ends), width, y.shape[-1]), (row, (out - width) * step, step, unit), ends[0][0] * step)
+    outputs = y.with_axes(
+        (N, len(ends), width, y.shape[-1]), (row, (out - width) * step, step, unit), ends[0][0] * step
+    )
     return [(x, inner, y.sliced(1, before, before + T - span + 1)), (lines, outer, outputs)]
 
 
