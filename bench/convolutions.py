@@ -9,7 +9,8 @@ products of other convolutions leave them. The time is the least processor time 
 The limit is the largest of three minimum times, at rates that bench/roofline.py measures in the same run:
 for the multiply-adds ("arithmetic"); for reading x and writing y once ("memory"); and, with fewer outputs
 of the same windows than a vector has numbers, for reading a vector of adjacent windows for each term of at
-most four outputs ("loads"). Steps that do not compute pad x, or change the order of its axes or those of y.
+most four outputs ("loads"). Rows of kernels that overlap in x are outputs in this sense. Steps that do not
+compute pad x, or change the order of its axes or those of y.
 """
 
 import math
@@ -52,8 +53,12 @@ class Convolution(NamedTuple):
 
     @property
     def sharing(self) -> int:
-        """How many outputs of a group have the same windows; those of a transposed one have phases."""
-        return self.outputs * (math.prod(self.attributes["strides"]) if self.operation != "Conv" else 1)
+        """How many outputs of a group read the same vector; those of a transposed one have phases."""
+        strides = self.attributes.get("strides", [1])
+        if self.operation != "Conv":
+            return self.outputs * math.prod(strides)
+        overlaps = len(self.W) == 4 and strides[0] == 1
+        return self.outputs * (self.W[2] if overlaps else 1)
 
     def model(self, rng: np.random.Generator) -> Model:
         """A graph of this node alone, with random weights."""
@@ -122,13 +127,16 @@ CONVOLUTIONS = [
 
 
 def least(call: Callable[[], Any], seconds: float) -> float:
-    """The least processor time of a call."""
-    times = []
-    end = time.perf_counter() + seconds
+    """The least processor time of a call. Calls of half a millisecond are measured together."""
+    end, start = time.perf_counter() + seconds, time.perf_counter()
+    call()
+    count = max(1, round(5e-4 / (time.perf_counter() - start)))
+    times: list[float] = []
     while time.perf_counter() < end or len(times) < 5:
         start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
+        for _ in range(count):
+            call()
+        times.append((time.process_time() - start) / count)
     return min(times)
 
 

@@ -448,16 +448,3 @@ def test_rows_of_images_have_the_bits_of_windows_that_are_computed_apart() -> No
             for threads in (1, 2):
                 with onward.num_threads(threads):
                     assert Planner(graph)(inputs[0])[0].tobytes() == z.tobytes(), (attributes, C, k, H, W)
-
-
-@pytest.mark.parametrize(
-    "shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100), (3, 2, 39), (3, 39, 2), (47, 1, 31)]
-)
-@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
-def test_transposed_copies(shape: tuple[int, ...], dtype: Any) -> None:
-    x = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
-    for perm, _ in itertools.product(itertools.permutations(range(3)), each_isa()):
-        graph = Graph(outputs=("y",))
-        graph.add_input("x", np.dtype(dtype))
-        graph.nodes.append(Node("Transpose", ("x",), ("y",), {"perm": list(perm)}, "t"))
-        np.testing.assert_array_equal(Planner(graph)(x)[0], x.transpose(perm))

@@ -1,9 +1,11 @@
 """Operations that move, create and pad elements, against NumPy and loops."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from support.bits import each_isa
 
 from onward.core import budget
 from onward.errors import ArgumentError, ShapeError, WorkLimitError
@@ -221,3 +223,15 @@ def test_dropout_runs_in_inference_mode() -> None:
 def test_a_split_into_billions_of_parts_is_refused_at_once() -> None:
     with budget.of_file(1000), pytest.raises(WorkLimitError):
         computed("Split", np.zeros((2, 3)), num_outputs=10**30)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100), (3, 2, 39), (3, 39, 2), (47, 1, 31)]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
+def test_transposed_copies_with_each_instruction_set(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    for perm, _ in itertools.product(itertools.permutations(range(3)), each_isa()):
+        graph = Graph()
+        graph.outputs = (graph.add("Transpose", graph.add_input("x", dtype, shape), perm=list(perm)),)
+        np.testing.assert_array_equal(Model(graph)(x), x.transpose(perm))

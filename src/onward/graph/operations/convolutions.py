@@ -143,7 +143,7 @@ def filter_rows(
     if has_few and is_adjacent and n == 1 and has_far_ends(x, g):
         y = channels_last(b.new(N, M, *g.out))
         for part, windows, target in ends_apart(b, first, g, y, has_channels_last=is_depthwise):
-            if is_depthwise and part is not first:
+            if is_depthwise and part is not first:  # vectors of channels suit few windows
                 b.add("copy", depthwise(b, part, W, bias, windows), target)
             elif is_depthwise:
                 depthwise(b, part, W, bias, windows, target)

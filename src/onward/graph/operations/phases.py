@@ -98,8 +98,8 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     keeps_order = transposes or (is_adjacent and (has_few or (is_depthwise(W, g) and g.strides[-1] == 1)))
     y = channels_last(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
     if keeps_order and has_few and is_adjacent and n == 1:
-        taps = max(len(phase.taps) for phase in by_axis[0])
-        if has_far_ends(channels_first(x), Geometry((taps,), (1,), (by_axis[0][0].step,), tuple(pads), out)):
+        kernel, step = max(len(phase.taps) for phase in by_axis[0]), by_axis[0][0].step
+        if has_far_ends(channels_first(x), Geometry((kernel,), (1,), (step,), tuple(pads), out)):
             _filter_phases(b, x, W, bias, g, by_axis, None, y)
             return y
     padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)

@@ -275,9 +275,9 @@ def _adding_lines(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | Non
     start = b.scalar(0.0) if bias is None else b.constant(bias).with_axes((groups, M), (M, 1))
     row, line, step = lines.strides
     batch, phase_step, unit, place = parts.strides
-    for own, phase in enumerate(found):
+    for index, phase in enumerate(found):
         shape, strides = (N, phase.size, groups, M), (batch, place, M * unit, unit)
-        target = parts.with_axes(shape, strides, own * phase_step)
+        target = parts.with_axes(shape, strides, index * phase_step)
         total = start
         for number, tap in enumerate(phase.taps):
             skipped = tap * M * line + (before + phase.start + number * phase.step) * step
