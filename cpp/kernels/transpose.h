@@ -7,7 +7,7 @@
 
 namespace {
 
-// The numbers that are even, or odd, within groups of four in a and b, or the groups of four themselves.
+// The numbers at even or at odd places of a and then b, within groups of four, or the groups of four at these places.
 template <bool of_groups, bool is_odd, class Vec>
 inline Vec every_second(Vec a, Vec b) {
     constexpr int side = sizeof(Vec) / sizeof(float), group = of_groups ? 4 : 1, together = of_groups ? side : 4;

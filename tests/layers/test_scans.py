@@ -1,5 +1,7 @@
 """The layers beyond torch.nn against plain loops; their gradients against central differences."""
 
+import copy
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from support.recurrences import RECURRENCES, Kind, check_direction, joined, rand
 
 import onward
 from onward import errors, train
+from onward.graph.plan.planner import Planner
 from onward.layers.recurrence import Recurrence
 
 EACH = pytest.mark.parametrize("kind", RECURRENCES.values(), ids=RECURRENCES)
@@ -196,6 +199,57 @@ def test_forward_has_the_bits_of_a_call(kind: Kind) -> None:
     np.testing.assert_array_equal(trained, y)
     for part, other in zip(arrays_of(final), arrays_of(after), strict=True):
         np.testing.assert_array_equal(part, other)
+
+
+@EACH_CLASS
+def test_gradients_do_not_depend_on_x_past_the_lengths(kind: Kind) -> None:
+    """NaN there made the gradients of weights NaN."""
+    layer, lengths = kind.layer(), [T, 7, 0]
+    x, state = example(layer)
+    padded = x.copy()
+    padded[7:, 1], padded[:, 2] = np.nan, np.inf
+    found = []
+    for each in (x, padded):
+        y, _, cache = layer.forward(each, joined(layer, state), lengths=lengths)
+        dx, _, gradients = layer.backward(np.ones_like(y), None, cache)
+        found.append([dx, *gradients.values()])
+    for a, b in zip(*found, strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_array_equal(a, b)
+
+
+class OfOneSize(onward.LayerNormLSTM):
+    """A layer whose constructor does not tell all options."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__(size, size, eps=eps, rng=0)
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+def planners() -> int:
+    gc.collect()
+    return sum(isinstance(each, Planner) for each in gc.get_objects())
+
+
+def test_gradients_are_those_of_the_options_of_each_layer_and_end_with_it() -> None:
+    """Layers with equal texts shared a program, which stayed in memory."""
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    before, found = planners(), []
+    for make in (OfOneSize, lambda size, eps: onward.LayerNormLSTM(size, size, eps=eps, rng=0)):
+        for eps in (0.1, 10):
+            layer = make(3, eps)
+            cache = layer.forward(x)[2]
+            found.append(layer.backward(np.ones((5, 2, 3), np.float32), None, cache)[0])
+            count = planners()
+            again = copy.copy(layer).backward(np.ones((5, 2, 3), np.float32), None, cache)[0]
+            assert planners() == count  # copies share it
+            np.testing.assert_array_equal(again, found[-1])
+    del layer
+    assert planners() == before
+    np.testing.assert_array_equal(found[:2], found[2:])
+    assert abs(found[0] - found[1]).max() > 1e-3
 
 
 @EACH_CLASS

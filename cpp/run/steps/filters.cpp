@@ -41,8 +41,9 @@ void for_runs(const Offsets& x, const Offsets& y, Size first, Size last, Size mo
 bool Images::are_in(const View& x, size_t row_axes, const View& y) {
     return row_axes >= 2 && y.shape.size() == row_axes + 1 && x.shape.size() >= row_axes + 2 &&
            std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) && x.shape[row_axes] == rows_of_kernel &&
-           x.shape[row_axes - 2] > rows_of_kernel && x.strides[row_axes] == x.strides[row_axes - 2] &&
-           x.strides[row_axes - 1] == 1 && y.strides[row_axes - 1] == 1;
+           x.shape[row_axes - 2] > rows_of_kernel && x.shape[row_axes - 1] > 0 &&
+           x.strides[row_axes] == x.strides[row_axes - 2] && x.strides[row_axes - 1] == 1 &&
+           y.strides[row_axes - 1] == 1;
 }
 
 Images::Images(Memory& memory, const View& x, size_t row_axes, const View& y)

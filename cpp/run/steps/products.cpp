@@ -164,13 +164,13 @@ void Plan::Rows::gather(const Kernels<float>& kernels, const float* x, Offsets::
         count = std::min(n, walk.left);
         const float* from = x + walk.offset;
         if (length == 1 && stride == 1 && count > 1) {
-            const Size n = Size(pieces.size());
-            for (Size first = 0, last; first < n; first = last) {  // pieces that are evenly spaced
-                const Size step = first + 1 < n ? pieces[first + 1] - pieces[first] : 0;
-                for (last = first + 1; last < n && pieces[last] - pieces[last - 1] == step;) last++;
-                transpose(kernels, from + pieces[first], step, last - first, count, to + first, n);
+            const Size columns = Size(pieces.size());
+            for (Size first = 0, last; first < columns; first = last) {  // pieces that are evenly spaced
+                const Size step = first + 1 < columns ? pieces[first + 1] - pieces[first] : 0;
+                for (last = first + 1; last < columns && pieces[last] - pieces[last - 1] == step;) last++;
+                transpose(kernels, from + pieces[first], step, last - first, count, to + first, columns);
             }
-            to += count * n;
+            to += count * columns;
         } else {
             for (Size i = 0; i < count; i++, from += stride)
                 for (const Size piece : pieces) to = copied(from + piece, length, to);

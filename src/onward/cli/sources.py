@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,9 @@ class ModelFile:
         """Return fixed inputs of the model as arguments of functions. Raises SignatureError, UsageError."""
         names = self.model.inputs if isinstance(self.model, Model) else ["x"]
         check_names(dict.fromkeys(names), list(given), "inputs")
-        parameters = {name for function in functions for name in inspect.signature(function).parameters}
-        if taken := parameters.intersection(given):
+        signatures = (inspect.signature(function).parameters.values() for function in functions)
+        own = {each.name for each in chain.from_iterable(signatures) if each.kind is not each.VAR_KEYWORD}
+        if taken := own.intersection(given):
             raise click.UsageError(
                 f"the input {min(taken)} cannot be fixed: an argument in Python has its name"
             )

@@ -17,7 +17,7 @@ from .node import AnyArray, Node
 from .operations.control import loop_inputs
 from .operations.gradient import RULES, differentiable
 from .size import Size
-from .writer import StepRecorder
+from .writer import Recorder
 
 PREFIX = "gradient/"  # of the names of values in graphs of gradients
 SCAN = {"body", "num_scan_inputs", "captured"}  # the attributes of a loop that runs forward along first axes
@@ -38,7 +38,7 @@ def with_gradients(graph: Graph, weights: Sequence[str]) -> Graph:
     back = _Back(graph.nodes, constants, floats)
     for place, name in enumerate(graph.outputs):
         shape, dtype = known[name].shape, known[name].dtype
-        gradient = back.steps.input(f"{PREFIX}output {place}", dtype)
+        gradient = back.steps.graph.add_input(f"{PREFIX}output {place}")
         inputs.append(Input(gradient, dtype, tuple(str(n) if isinstance(n, Size) else n for n in shape)))
         back.add(name, gradient)
     back.run()
@@ -53,7 +53,7 @@ class _Back:
         self, nodes: Sequence[Node], constants: Mapping[str, AnyArray], inputs: Sequence[str]
     ) -> None:
         self._nodes, self._depends = list(nodes), set(inputs)
-        self.steps = StepRecorder(Graph(), PREFIX)  # what computes the gradients
+        self.steps = Recorder(Graph(), PREFIX)  # what computes the gradients
         for name, array in constants.items():
             self.steps.graph.add_constant(array, name)
         for node in nodes:
@@ -113,12 +113,12 @@ class _Back:
         inner = _Back(body.nodes, body.constants, (*states, *depending))
         steps = inner.steps
         written = {place: gradient for place, gradient in enumerate(given) if gradient and place >= count}
-        declared = [steps.input(f"{PREFIX}output {place}") for place in (*range(count), *written)]
+        declared = [steps.graph.add_input(f"{PREFIX}output {place}") for place in (*range(count), *written)]
         for place, gradient in zip((*range(count), *written), declared, strict=True):
             inner.add(body.outputs[place], gradient)
         inner.run()
         summed, scanned = ([name for name in names if name in inner.found] for names in (outer, slices))
-        sums = [steps.input(f"{PREFIX}sum {name}") for name in summed]
+        sums = [steps.graph.add_input(f"{PREFIX}sum {name}") for name in summed]
         outputs = list(map(inner.gradient, states))
         outputs += [steps.add("Add", x, inner.found[name]) for x, name in zip(sums, summed, strict=True)]
         outputs += [inner.found[name] for name in scanned]

@@ -57,33 +57,6 @@ class Recorder:
         return self._stored[key]
 
 
-class StepRecorder(Recorder):
-    """Adds the operations of a step to the body of a loop, which captures values from around it."""
-
-    def __init__(self, body: Graph, prefix: str, label: tuple[str, str] = ("", "")) -> None:
-        super().__init__(body, prefix, label)
-        self._own, self.captured = set[str](), list[str]()
-
-    def input(self, name: str, dtype: np.dtype[Any] | None = None) -> str:
-        """Declare an input of the body and return its name."""
-        self._own.add(name)
-        return self.graph.add_input(name, dtype)
-
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        made = super().add_all(operation, inputs, outputs, **attributes)
-        self._own.update(made)
-        return made
-
-    def named(self, x: Any) -> str:
-        name = super().named(x)
-        if name and name not in self.graph.constants and name not in self._own:
-            self._own.add(name)
-            self.captured.append(name)
-        return name
-
-
 class Writer(Recorder):
     """A recorder for files, which computes operations on constants."""
 

@@ -28,14 +28,17 @@ SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain'
 FEATURES, DIRECTIONS = "features", "directions"
 
 
-def layers_of(graph: Graph) -> Sequential:
+def layers_of(graph: Graph, from_zeros: bool = False) -> Sequential:
     """Return the layers between the first input and the first output of a simplified graph.
 
-    The others must be states. Raises ArgumentError, which names the node that cannot be converted.
+    The others must be states, in the order of the layers unless these start `from_zeros`. Raises
+    ArgumentError, which names the node that cannot be converted.
     """
     chain = _Chain(graph)
     for node in graph.nodes:
         chain.follow(node)
+    if not from_zeros:
+        chain.states.check(graph.outputs[1:])
     return chain.finished(*graph.outputs)
 
 
@@ -72,7 +75,7 @@ class _Chain:
         self.time: Any = None  # the time axis of the input, known from the first recurrent node
         self.inputs = [declared.name for declared in graph.inputs[1:]]
         self.moved = set(self.inputs)  # the states, and values that only move states or shapes
-        self.states = States(graph.inputs[1:], size_of, self.values)
+        self.states = States(graph, size_of, self.values)
         self.all_steps: set[str] = set()  # values that give each row the full length
         self.lengths = ""  # the input that holds the lengths, if there is one
         self.layers: list[Layer] = []
@@ -101,7 +104,8 @@ class _Chain:
             raise ArgumentError(f"{node} is not part of a chain of layers")
 
     def finished(self, output: str, *others: str) -> Sequential:
-        self.states.check(others)
+        if dropped := [name for name in others if name not in self.moved]:
+            raise ArgumentError(f"{dropped[0]} is neither the first output nor a state of a layer")
         if self.at != output:
             raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
         if self.among != (0, 1):

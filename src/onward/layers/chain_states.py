@@ -9,9 +9,10 @@ from itertools import chain, groupby, pairwise
 from typing import Any
 
 from ..errors import ArgumentError, OnwardError
-from ..graph.graph import Input
+from ..graph.graph import Graph, Input
 from ..graph.inference import Values
 from ..graph.node import Node, Signature
+from ..graph.over_time.named_carries import MOVES
 from ..graph.over_time.places import moved
 from ..graph.plan.view import View
 from ..graph.size import are_same, hint
@@ -29,16 +30,19 @@ class States:
     have the same order.
     """
 
-    def __init__(self, inputs: Sequence[Input], size_of: Callable[[Any, str], Any], values: Values) -> None:
+    def __init__(self, graph: Graph, size_of: Callable[[Any, str], Any], values: Values) -> None:
         self.values = values
         self.spaces: list[View] = []
         self.elements: dict[str, list[View]] = {}
-        for given in inputs:
+        for given in _with_shapes(graph):
             axes = (
                 size_of(axis, f"axis {place} of {given.name}") for place, axis in enumerate(given.axes or ())
             )
             self._add(given.name, tuple(axes), given.dtype)
         self.starts: list[list[Place | None]] = []  # the states from which each layer starts
+        self.used: dict[int, Any] = {}  # how many elements of each space these are
+        self.rearranged: Node | None = None  # the first layer that starts from other elements
+        self.ended = set[str]()  # the values that move final states
         self.ends: dict[int, tuple[int, int]] = {}  # the layer and the kind of each final state by its space
 
     def _add(self, name: str, shape: tuple[Any, ...], dtype: Any) -> None:
@@ -52,6 +56,8 @@ class States:
         found = [self.elements.get(name) for name in node.inputs]
         if found.count(None) == len(found) or node.operation in ("Shape", "Steps"):
             return
+        if not self.ended.isdisjoint(node.inputs):
+            self.ended.update(node.outputs)
         outputs: dict[str, list[View]] = {}
         first = found[0] or []
         if node.operation == "Concat":
@@ -78,14 +84,17 @@ class States:
         starts: list[Place | None] = [None] * len(shapes)
         for kind, name in enumerate(initial[: len(shapes)]):
             if name in self.elements:
+                if name in self.ended:
+                    raise ArgumentError(f"{node} starts from the final state of another layer")
                 views = self.elements[name]
                 if len(views) != 1 or not self._is_in_order(views[0]):
-                    raise ArgumentError(f"{node} starts from a state whose elements are rearranged")
-                if views[0].space in self.ends:
-                    raise ArgumentError(f"{node} starts from the final state of another layer")
+                    self.rearranged = self.rearranged or node
+                    continue
                 starts[kind] = views[0].space, views[0].offset
+                self.used[views[0].space] = self.used.get(views[0].space, 0) + math.prod(views[0].shape)
         for kind, (name, shape) in enumerate(zip(node.outputs[1:], shapes, strict=False)):
             if name:
+                self.ended.add(name)
                 self.ends[len(self.spaces)] = len(self.starts), kind
                 self._add(name, shape, node.attributes["cell"].dtype)
         self.starts.append(starts)
@@ -100,8 +109,14 @@ class States:
 
         Raises ArgumentError.
         """
+        if self.rearranged:
+            raise ArgumentError(f"{self.rearranged} starts from a state of another order or of unknown shape")
         if not _are_in_order(self.starts):
             raise ArgumentError("the initial states are not in the order of the layers")
+        if not all(
+            are_same(count, math.prod(self.spaces[space].shape)) for space, count in self.used.items()
+        ):
+            raise ArgumentError("the layers do not start from all elements of the initial states")
         ends: list[list[Place | None]] = [[None, None] for _ in self.starts]
         for number, name in enumerate(outputs):
             if not (views := self.elements.get(name)):
@@ -116,6 +131,33 @@ class States:
                 ends[layer][kind] = number, position
         if not _are_in_order(ends):
             raise ArgumentError(f"{', '.join(outputs)} are not in the order of the layers")
+
+
+def _with_shapes(graph: Graph) -> list[Input]:
+    """Return the inputs behind the first one, with shapes for states whose first or last axis is open.
+
+    These axes have the layers that start from them, and their units.
+    """
+    sources = {declared.name: {declared.name} for declared in graph.inputs[1:]}  # of values that move them
+    shapes = dict[str, list[tuple[Any, ...]]]()
+    for node in graph.nodes:
+        if node.operation == "Recurrent":
+            for name, shape in zip(node.inputs[2:], node.attributes["cell"].state_shapes(0), strict=False):
+                for source in sources.get(name, ()):
+                    shapes.setdefault(source, []).append(shape)
+        elif node.operation in MOVES - {"Shape", "Steps"}:
+            joined = set[str]().union(*(sources.get(name, ()) for name in node.inputs))
+            sources |= dict.fromkeys(node.outputs, joined)
+    return [_with_shape(declared, shapes.get(declared.name, [])) for declared in graph.inputs[1:]]
+
+
+def _with_shape(declared: Input, shapes: Sequence[tuple[Any, ...]]) -> Input:
+    axes = ("", "", "") if declared.axes is None else declared.axes
+    units = {shape[-1] for shape in shapes}
+    if len(axes) != 3 or len(units) != 1:
+        return declared
+    layers = axes[0] if isinstance(axes[0], int) else sum(shape[0] for shape in shapes)
+    return declared.with_axes(layers, axes[1], axes[2] if isinstance(axes[2], int) else units.pop())
 
 
 def _is_outer(axis: int, view: View) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from ..graph.declared import Input
 from ..graph.graph import Graph
 from ..graph.operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
-from ..graph.writer import StepRecorder
+from ..graph.writer import Recorder
 
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
@@ -24,6 +24,33 @@ if TYPE_CHECKING:
 sigmoid, tanh = unary("Sigmoid"), unary("Tanh")
 
 Equation = Callable[..., "tuple[Sequence[Expression], Sequence[Expression], dict[str, Expression]]"]
+
+
+class StepRecorder(Recorder):
+    """Adds the operations of a step to the body of a loop, which captures values from around it."""
+
+    def __init__(self, body: Graph, prefix: str, label: tuple[str, str]) -> None:
+        super().__init__(body, prefix, label)
+        self._own, self.captured = set[str](), list[str]()
+
+    def input(self, name: str, dtype: np.dtype[Any]) -> Expression:
+        """Declare an input of the body."""
+        self._own.add(name)
+        return Expression(self, self.graph.add_input(name, dtype), dtype)
+
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        made = super().add_all(operation, inputs, outputs, **attributes)
+        self._own.update(made)
+        return made
+
+    def named(self, x: Any) -> str:
+        name = super().named(x)
+        if name and name not in self.graph.constants and name not in self._own:
+            self._own.add(name)
+            self.captured.append(name)
+        return name
 
 
 class Equations:
@@ -71,16 +98,12 @@ class Equations:
         """
         body, dtype = Graph(), self._layer.dtype
         inner = StepRecorder(body, f"{self._b.prefix}step/", self._b.label)
-
-        def declared(name: str, dtype: np.dtype[Any] = dtype) -> Expression:
-            return Expression(inner, inner.input(self._b.prefix + name, dtype), dtype)
-
-        before = list(map(declared, self._layer.state_names))
-        slices = [declared(f"slice_{place}") for place in range(len(sequences))]
+        before = [inner.input(self._b.prefix + name, dtype) for name in self._layer.state_names]
+        slices = [inner.input(f"{self._b.prefix}slice_{place}", dtype) for place in range(len(sequences))]
         scanned = [x.name for x in sequences]
         after, outputs, shown = step(*before, *slices)
         if self._b.lengths:
-            valid = declared("valid", np.dtype(np.bool_))
+            valid = inner.input(f"{self._b.prefix}valid", np.dtype(np.bool_))
             scanned.append(self._valid(sequences[0]).name)
             axes = [list(range(2, len(shape) - 1)) for shape in self._layer.state_shapes(1)]
             masks = [valid.apply("Unsqueeze", own) if own else valid for own in axes]

@@ -9,7 +9,6 @@ from __future__ import annotations  # importing np.random is slow
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,7 +16,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag
-from ..core.recent import Recent
 from ..errors import ArgumentError
 from .base import NO_WEIGHTS
 from .quantize import Quantizable, packed, uniform
@@ -28,8 +26,14 @@ if TYPE_CHECKING:
     from .graphs import GraphBuilder
 
 
-# The planners of the gradients of the layers of a class, by their options.
-_GRADIENTS = WeakKeyDictionary[type, "Recent[Planner]"]()
+class _Planners(dict[bool, "Planner"]):
+    """The planners of the gradients without and with lengths; copies of a layer share them.
+
+    Pickles leave them out.
+    """
+
+    def __reduce__(self) -> Any:
+        return type(self), ()
 
 
 class Recurrence(Quantizable, Stateful[Any]):
@@ -53,7 +57,7 @@ class Recurrence(Quantizable, Stateful[Any]):
 
         `starts` are functions of numbers from U(0, 1) for weights with other distributions.
         """
-        self._row_shapes = row_shapes
+        self._row_shapes, self._of_gradients = row_shapes, _Planners()
         self.batch_first = flag("batch_first", batch_first)
         self.step_shape = (self.input_size,)
         self._draw(dtype, rng, uniform(bound), **shapes)
@@ -126,6 +130,10 @@ class Recurrence(Quantizable, Stateful[Any]):
         if 0 in inputs.x.shape:
             results = [np.zeros_like(inputs.x), *after, *map(np.zeros_like, self._weights.values())]
         else:
+            if inputs.lengths is not None:  # past them, x may hold numbers that are not finite
+                is_valid = np.arange(len(inputs.x))[:, None] < inputs.lengths
+                x = np.where(is_valid[..., None], inputs.x, self.dtype.type(0))
+                inputs = Inputs(x, *inputs[1:])
             given = *self._given(inputs), *self._weights.values(), arrays.contiguous(steps), *after
             results = list(self._gradients(inputs.lengths is not None)(*given))
         of_inputs, found = results[: 1 + len(after)], results[1 + len(after) :]
@@ -133,17 +141,17 @@ class Recurrence(Quantizable, Stateful[Any]):
 
     def _gradients(self, has_lengths: bool) -> Planner:
         """Return the planner of the gradients, which is the same for all weights."""
-
-        def make() -> Planner:
+        found = self._of_gradients.get(has_lengths)
+        if found is None:
             from ..graph.gradients import with_gradients  # slow to import
             from ..graph.plan.planner import Planner
             from ..graph.simplification.simplify import simplify
             from .graphs import graph_of
 
             graph = graph_of(self._over_steps(), has_lengths)
-            return Planner(simplify(with_gradients(graph, [*self._weights])))
-
-        return _GRADIENTS.setdefault(type(self), Recent()).get(make, repr(self), has_lengths)
+            found = Planner(simplify(with_gradients(graph, [*self._weights])))
+            self._of_gradients[has_lengths] = found
+        return found
 
     def traced(
         self, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool

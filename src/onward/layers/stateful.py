@@ -39,7 +39,7 @@ class Cache(NamedTuple):
     """The part of a forward pass that backward needs."""
 
     inputs: Inputs
-    records: Any  # of each layer, or the values of all steps, or None if there were no steps or rows
+    records: Any  # of each layer, or None if there were no steps or rows, or backward computes them again
 
 
 class Stateful(Layer, Generic[State]):

@@ -12,7 +12,7 @@ from support.random_chains import RandomChain
 from support.randomized import random_cases
 
 from onward import errors
-from onward.graph import Model
+from onward.graph import Graph, Input, Model
 
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
 
@@ -389,3 +389,51 @@ def test_layers_take_and_return_states_in_the_order_of_the_graph() -> None:
         pairs = zip([y, *final], [found, *case.in_order(ends)], strict=True)
         assert all(np.array_equal(a, b) for a, b in pairs), f"seed {seed}: {case}"
     assert random_cases(400) // 4 < refused < random_cases(400) * 3 // 4
+
+
+@pytest.mark.parametrize("axes", [None, ("L", "batch", "H"), (2, "batch", 4)])
+def test_states_of_a_shape_that_the_file_leaves_open_are_those_of_the_layers(axes: Any) -> None:
+    """Files that declare no shape of the states were refused."""
+    graph, model = stack_of_gru(axes, [0, 1])
+    x, h0 = (
+        np.random.default_rng(3).normal(size=shape).astype(np.float32) for shape in ((T, B, 4), (2, B, 4))
+    )
+    y, final = model(x, h0)
+    found, ends = model.layers()(x, [h0[:1], h0[1:]], return_state=True)
+    np.testing.assert_array_equal(found, y)
+    np.testing.assert_array_equal(np.concatenate(ends), final)
+    assert graph.inputs[1].axes == axes
+
+
+def test_layers_that_start_from_a_part_of_a_state_are_refused() -> None:
+    with pytest.raises(errors.ArgumentError, match="do not start from all elements"):
+        stack_of_gru((3, "batch", 4), [0, 1])[1].layers()
+
+
+def test_a_stream_from_zeros_may_have_states_in_any_order() -> None:
+    """It was refused, although no state is given or returned."""
+    model = stack_of_gru((2, "batch", 4), [1, 0])[1]
+    with pytest.raises(errors.ArgumentError, match="not in the order of the layers"):
+        model.layers()
+    x = np.random.default_rng(4).normal(size=(T, B, 4)).astype(np.float32)
+    expected = model(x, np.zeros((2, B, 4), np.float32))[0]
+    np.testing.assert_array_equal(model.stream(batch=B)(x), expected)
+
+
+def stack_of_gru(axes: Any, places: list[int]) -> tuple[Graph, Model]:
+    """Return a stack of GRUs, each of which starts from its place of the state."""
+    rng, graph = np.random.default_rng(0), Graph()
+    y, h0 = graph.add_input("x", np.float32, ("time", "batch", 4)), graph.add_input("h0", np.float32, axes)
+    ends = []
+    for place in places:
+        weights = (
+            graph.add_constant(rng.normal(size=(1, *n)).astype(np.float32)) for n in ((12, 4), (12, 4), (24,))
+        )
+        bounds = (graph.add_constant(np.array([n])) for n in (place, place + 1, 0))
+        start = graph.add("Slice", h0, *bounds)
+        y, end = graph.add_all("GRU", (y, *weights, "", start), 2, hidden_size=4)
+        y = graph.add("Squeeze", y, graph.add_constant(np.array([1])))
+        ends.append(end)
+    graph.outputs = (y, graph.add("Concat", *ends, axis=0))
+    graph.declared_outputs = (Input("y"), Input("h_n"))
+    return graph, Model(graph)

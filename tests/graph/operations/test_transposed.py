@@ -8,6 +8,8 @@ from support.convolutions import SPECIAL, between_layouts, floats, moved, replac
 from support.programs import described_steps
 from support.randomized import random_cases
 
+from onward.graph import Graph
+from onward.graph.operations import OPERATIONS
 from onward.graph.operations.sliding import LARGE
 from onward.graph.operations.transposed import LONG
 from onward.graph.plan.planner import Planner
@@ -63,3 +65,35 @@ def test_the_ends_of_a_long_input_have_the_bits_of_a_padded_input() -> None:
                 steps = [step for program in planner.programs for step in described_steps(program)]
                 assert not any(step.startswith("fill_border") for step in steps), steps
             assert len(found) == 1, (own, C, M, k)
+
+
+def test_few_outputs_of_a_long_input_and_far_taps_equal_numpy() -> None:
+    """Such a call was refused: a view had a negative size, or exceeded its array."""
+    cases = [
+        ((1, 16, 2000), (16, 1, 9), 1, 1, (0, 2006)),
+        ((1, 16, 2000), (16, 1, 9), 1, 1, (2005, 0)),
+        ((1, 400, 49), (400, 1, 4), 3, 50, (146, 146)),
+        ((1, 50, 332), (50, 1, 4), 3, 331, (989, 962)),
+    ]
+    rng = np.random.default_rng(6)
+    for _ in range(random_cases(12)):
+        C, M, k, stride, dilation = (
+            int(rng.integers(low, high)) for low, high in ((8, 200), (1, 5), (1, 12), (1, 8), (1, 60))
+        )
+        length = LARGE // C + int(rng.integers(1, 40))
+        whole = (length - 1) * stride + (k - 1) * dilation + 1
+        left = int(rng.choice([1, 2, 9, 30, whole // 2, whole - 1]))
+        before = int(rng.integers(0, max(1, whole - left)))
+        cases.append(((1, C, length), (C, M, k), stride, dilation, (before, max(0, whole - left - before))))
+    for shape, filters, stride, dilation, pads in cases:
+        x, W = floats(rng, *shape), floats(rng, *filters)
+        attributes = {"strides": [stride], "dilations": [dilation], "pads": list(pads)}
+        expected = OPERATIONS["ConvTranspose"].compute([x, W], attributes)[0]
+        for before_it in ("Identity", "Neg"):
+            graph = Graph()
+            y = graph.add(before_it, graph.add_input("x", np.float32))
+            graph.outputs = (graph.add("ConvTranspose", y, graph.add_constant(W), **attributes),)
+            given = x if before_it == "Identity" else -x
+            (found,) = Planner(graph)(given)
+            message = str((shape, filters, attributes))
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4, err_msg=message)

@@ -90,7 +90,7 @@ def test_what_exact_sums_become_has_one_dtype(dtype: str, stage: dict[str, View]
     """A file could have a factor and scales, of which one would be ignored, or half a factor."""
     matrix = _core.IntegerMatrix(np.ones((4, 5), np.int8), np.zeros(4, np.int32))
     inputs = matrix, at(0, 3, 5, dtype="int8"), 1, at(100, 1, dtype="int8")
-    with pytest.raises(ValueError, match=r"dtypes? of|must be|must have|dtype|rescaled"):
+    with pytest.raises(ValueError, match=r"do not fit each other|wrong dtype|must be rescaled to"):
         run("integer_product", *inputs, *OutputStage(**stage), at(100, 3, 4, dtype=dtype), weights=[matrix])
 
 

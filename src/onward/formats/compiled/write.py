@@ -92,7 +92,7 @@ def compile_model(
 
 
 def with_fixed(model: Model, fixed: Mapping[str, Any]) -> Model:
-    """Return a model in which some inputs are constants; `Graph.with_fixed` raises the same errors."""
+    """Return a model in which some inputs are constants. Raises the errors of `Graph.with_fixed`."""
     return Model(model.graph.with_fixed(fixed)) if fixed else model
 
 

@@ -1,10 +1,14 @@
-"""The gradients of operations with respect to their inputs, as compositions of operations."""
+"""The gradients of operations with respect to their inputs, as compositions of operations.
+
+The rules hold for operations as the equations of layers use them.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...errors import ArgumentError
 from .compositions import composed
 from .expressions import sqrt, square, where
 
@@ -58,6 +62,8 @@ def _of_layer_norm(
     dy: Any, y: Any, x: Any, gain: Any, bias: Any = None, *, axis: int = -1, epsilon: float = 1e-5
 ) -> Iterator[Any]:
     """y = gain z + bias, and z is standardized along the last axis."""
+    if axis not in (-1, x.rank - 1):
+        raise ArgumentError(f"axis={axis} has no gradient; expected the last axis")
 
     def mean(x: Any) -> Any:
         return x.reduce("ReduceMean", [-1], True)

@@ -97,11 +97,9 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     transposes = has_few and is_worth_transposing(b, C, math.prod(W.shape[2:]), M, sizes[-1])
     keeps_order = transposes or (is_adjacent and (has_few or (is_depthwise(W, g) and g.strides[-1] == 1)))
     y = channels_last(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
-    if keeps_order and has_few and is_adjacent and n == 1:
-        kernel, step = max(len(phase.taps) for phase in by_axis[0]), by_axis[0][0].step
-        if has_far_ends(channels_first(x), Geometry((kernel,), (1,), (step,), tuple(pads), out)):
-            _filter_phases(b, x, W, bias, g, by_axis, None, y)
-            return y
+    if keeps_order and has_few and is_adjacent and n == 1 and _have_far_ends(x, by_axis[0], pads[0]):
+        _filter_phases(b, x, W, bias, g, by_axis, None, y)
+        return y
     padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
     if keeps_order and has_few:
         padded = with_adjacent_steps(b, padded)
@@ -128,6 +126,17 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
             product = product_step(b, packed, rows, M // groups, n + 1)
             b.add("copy", product, target.sliced(n + 1, group * M // groups, (group + 1) * M // groups))
     return y
+
+
+def _have_far_ends(x: View, found: Sequence[Phase], sides: tuple[Any, Any]) -> bool:
+    """Whether padding x (N, T, C) takes longer than steps for the windows at its ends, in each phase."""
+    kernel = max(len(phase.taps) for phase in found)
+    step = max((phase.step for phase in found if len(phase.taps) > 1), default=1)
+    outputs = [phase.size for phase in found if phase.taps]
+    return all(
+        has_far_ends(channels_first(x), Geometry((kernel,), (1,), (step,), (sides,), (size,)))
+        for size in outputs
+    )
 
 
 def _filter_phases(

@@ -79,7 +79,10 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, has_channels_last: 
 def has_far_ends(x: View, g: Geometry) -> bool:
     """Whether padding a copy of x (N, C, T) takes longer than steps for the windows at its ends."""
     side = max(g.sides[0])
-    return side > 0 and bool(math.prod(x.shape) >= LARGE) and bool(x.shape[2] >= LONG * side + g.spans[0])
+    far = LONG * side + g.spans[0]
+    return (
+        side > 0 and bool(math.prod(x.shape) >= LARGE) and bool(x.shape[2] >= far) and bool(g.out[0] >= far)
+    )
 
 
 def ends_apart(
