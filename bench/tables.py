@@ -184,7 +184,7 @@ TABLES: dict[str, dict[str, str]] = {
         "one thread, µs": "one",
         "two threads, µs": "two",
         "reading the weights, µs": "reading",
-        "so many layers with H = 16, µs": "small",
+        "as many layers with H = 16, µs": "small",
     },
     "quantized.models": {
         "model": "model",

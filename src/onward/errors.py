@@ -38,7 +38,7 @@ class LayerAttributeError(OnwardError, AttributeError):
 
 
 class LimitError(OnwardError, RuntimeError):
-    """A file or a model asks for far more work or memory than its size explains."""
+    """A file or a model asks for far more work or memory than its size explains, or fills Python's stack."""
 
 
 class MemoryLimitError(LimitError, MemoryError):

@@ -253,13 +253,12 @@ class Model(_core.DirectCalls, BaseModel):
         def make() -> Streamed:
             from .graph.over_time.named_carries import candidates_in_errors, streamed_with
             from .graph.over_time.sequences import streamed_over_time
-            from .layers.chain import layers_of
-            from .streaming.layers import streamed_layers
+            from .streaming.layers import streamed_chain
 
             is_chosen, runs_in_calls = carry is not None or time_axis is not None, self._graph.runs_in_calls
             if as_layers and not (is_chosen or fixed or initial or runs_in_calls):
                 with contextlib.suppress(ArgumentError):  # if not, the error below names the node
-                    return streamed_layers(layers_of(self.general.planner.graph, from_zeros=True))
+                    return streamed_chain(self.general.planner.graph)
             has_rows = self.layout is not None and self.layout.axes.batch is not None
             named = carry if is_chosen or (has_rows and not initial and not runs_in_calls) else self.carries
             if named:

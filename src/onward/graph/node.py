@@ -163,7 +163,10 @@ def named(node: Node | str, error: Exception) -> str:
 # What an operation raises for what it does not accept, such as None for an omitted input, or a mode that does
 # not exist.
 REFUSALS = OnwardError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError
-DEEP = RecursionError("branches are nested too deeply for Python's stack; raise sys.setrecursionlimit")
+DEEP = RecursionError(
+    "Python's stack is full, because branches or the calls around the model are nested too deeply; raise the "
+    "limit with sys.setrecursionlimit"
+)
 
 
 class Naming:
@@ -185,6 +188,6 @@ class Naming:
         if isinstance(error, MemoryError):
             raise MemoryLimitError(named(self.node, error)) from error
         if isinstance(error, RecursionError):
-            raise LimitError(named(self.node, DEEP)) from None
+            raise LimitError(named(self.node, DEEP)) from error
         if isinstance(error, REFUSALS):
             raise ArgumentError(named(self.node, error)) from error

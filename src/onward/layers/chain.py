@@ -25,6 +25,7 @@ from .rnn import of_cell
 from .sequential import Last, Sequential
 
 SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain's last value
+DTYPES = np.float32, np.float64  # of weights
 FEATURES, DIRECTIONS = "features", "directions"
 
 
@@ -265,7 +266,7 @@ class _Chain:
             table is not None
             and node.attributes.get("axis", 0) == 0
             and table.ndim == 2
-            and table.dtype.kind == "f"
+            and table.dtype in DTYPES
             and (FEATURES,) not in self.axes
         ):
             self._add(Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS), table)
@@ -312,9 +313,9 @@ class _Chain:
 
     def _take_layernormalization(self, node: Node, constants: list[Any]) -> bool:
         _, *arrays = constants
-        if any(a is None or a.ndim != 1 or a.dtype.kind != "f" for a in arrays) or not self._is_over_features(
-            node
-        ):
+        if any(
+            a is None or a.ndim != 1 or a.dtype not in DTYPES for a in arrays
+        ) or not self._is_over_features(node):
             return False
         size, dtype, epsilon = len(arrays[0]), arrays[0].dtype, node.attributes.get("epsilon", 1e-5)
         layer = LayerNorm(size, epsilon, bias=len(arrays) == 2, dtype=dtype, rng=NO_WEIGHTS)
@@ -335,7 +336,7 @@ class _Chain:
         return self._linear(W.T if a.get("transB") and W is not None else W, b)
 
     def _linear(self, W: Any, b: Any = None) -> bool:
-        if W is None or W.ndim != 2 or W.dtype.kind != "f" or self.axes[-1:] != [self.features]:
+        if W is None or W.ndim != 2 or W.dtype not in DTYPES or self.axes[-1:] != [self.features]:
             return False
         if b is not None and b.shape != W.shape[1:]:
             return False

@@ -21,6 +21,7 @@ from ..graph.over_time.streamed import Carry, Layout, Streamed, TimeAndBatch
 from ..graph.simplification.simplify import simplify
 from ..layers import Dropout, Last
 from ..layers.base_model import BaseModel, call
+from ..layers.chain import layers_of
 from ..layers.conv import Spatial
 from ..layers.graphs import graph_of
 from .graph_pool import GraphPool, pool_of
@@ -204,3 +205,11 @@ def streamed_layers(model: BaseModel, rows: int = 1, pooled: bool = False) -> St
             derived[key] = _streamed(StreamingModel(model))
     found: Streamed = derived[key]
     return found
+
+
+def streamed_chain(graph: Graph) -> Streamed:
+    """Return what runs the blocks of a simplified graph that is a chain of layers, which start from zeros.
+
+    Raises ArgumentError, which names the node, for any other graph.
+    """
+    return streamed_layers(layers_of(graph, from_zeros=True))

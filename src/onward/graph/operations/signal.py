@@ -97,22 +97,13 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
 def _numbers_read(n: int, bins: int, parts: tuple[int, int]) -> int:
     """Return how many numbers each number of a transform is computed from."""
     factors = _fast_factors(n, parts)
-    if factors is None:
-        return n * parts[0] if _is_product(n, parts[0], bins) else 16 * n.bit_length()
-    return 2 * sum(factors)
+    return n * parts[0] if factors is None else 2 * sum(factors)
 
 
 def _numbers_kept(n: int, bins: int, parts: tuple[int, int]) -> int:
-    """Return the bytes of the table or the matrix of a transform in the core, or of what NumPy allocates."""
+    """Return the bytes of the table or the matrix of a transform in the core."""
     factors = _fast_factors(n, parts)
-    if factors is None:
-        return 8 * n * bins * parts[0] if _is_product(n, parts[0], bins) else 128 * n
-    return 16 * n * sum(factors)
-
-
-def _is_product(n: int, parts: int, bins: int) -> bool:
-    """Whether a transform that is not fast is a product with a matrix; NumPy computes larger ones."""
-    return 2 * n * parts * bins <= LARGEST_MATRIX
+    return 8 * n * (bins * parts[0] if factors is None else 2 * sum(factors))
 
 
 def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, tuple[int, int]]:
@@ -143,7 +134,6 @@ def _transform_matrix(
 
 LARGEST_FACTOR = 127  # as in cpp/kernels/kernels.h
 FASTER_FROM = 16  # shorter transforms are products
-LARGEST_MATRIX = 1 << 24  # numbers: transforms of real numbers up to 4,096 long
 
 
 def _factors(points: int) -> list[int] | None:
@@ -208,13 +198,8 @@ def _transform(
 
 def _lower_transform(
     b: Builder, rows: View, n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None
-) -> View | None:
-    """Transform rows (..., at most n * parts) to (..., bins, 2): sums of few terms each, added in pairs.
-
-    Returns None if the matrix is too large.
-    """
-    if not _is_product(n, parts, bins):
-        return None
+) -> View:
+    """Transform rows (..., at most n * parts) to (..., bins, 2): sums of few terms each, added in pairs."""
     leading, K = rows.shape[:-1], min(rows.shape[-1], n * parts)
     last_axis = len(leading)
     sums = []
@@ -249,7 +234,7 @@ def _(
     if y is None:
         rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
         y = _lower_transform(b, rows, n, parts, bins, bool(inverse), None)
-    return y and y.permuted(*np.argsort([*rest, place]), rank - 1)
+    return y.permuted(*np.argsort([*rest, place]), rank - 1)
 
 
 def _stft_sizes(
@@ -319,7 +304,7 @@ def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int,
 @stft.steps(views=(0,))
 def _(
     b: Builder, signal: View, frame_step: Any, window: Any = None, length: Any = None, *, onesided: int = 1
-) -> View | None:
+) -> View:
     """Multiply overlapping frames with a matrix of cosines and sines, unless a fast transform is faster."""
     step, n, frames, bins = _stft_sizes(signal, frame_step, window, length, onesided)
     parts = signal.shape[2] if len(signal.shape) == 3 else 1

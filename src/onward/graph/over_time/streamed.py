@@ -123,7 +123,7 @@ class Streamed:
         return self if self.layers is None else self.layers
 
     def pool_rows(self, at_end: bool) -> Any:
-        """Return how a pool runs the rows of blocks, or of ends, if a file tells it."""
+        """Return how a pool runs the rows of blocks, or of ends, if the file says so."""
 
     @property
     def initial(self) -> tuple[AnyArray, ...]:
