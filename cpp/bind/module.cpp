@@ -89,6 +89,7 @@ void handle_signals() {
     onward::set_interrupt_check(interrupted);
     rethrow = nb::cpp_function([] { throw; }).release().ptr();
     nb::register_exception_translator([](const std::exception_ptr& exception, void*) {
+        if (!exception) python::wait_for_exit();  // nanobind has caught what unwinds a thread that Python ends
         try {
             std::rethrow_exception(exception);
         } catch (const onward::Interrupted&) {  // raises the error that is set

@@ -1,7 +1,7 @@
 """Reverse-mode differentiation of graphs: a graph that computes the gradients of another one.
 
 `operations.gradient` has a rule for each operation. The gradients of a Scan are a Scan from the last step to
-the first, over the values that the steps had.
+the first, which computes each step again from the state before it.
 """
 
 from __future__ import annotations
