@@ -12,14 +12,15 @@
 
 namespace python {
 
-// When the process exits, Python up to 3.13 ends a daemon thread that asks for the GIL, and glibc unwinds its stack. That
-// aborts at the first `noexcept` or `catch (...)`, and would run destructors of Python objects without the GIL. Therefore
-// the thread waits for the end of the process instead, as in Python 3.14.
+// When the process exits, Python up to 3.13 ends a daemon thread that asks for the GIL, and glibc unwinds its stack.
+// That aborts at the first `noexcept` or `catch (...)`, and would run destructors of Python objects without the GIL.
+// Therefore the thread waits for the end of the process instead, as in Python 3.14.
 [[noreturn]] inline void wait_for_exit() {
     for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
 }
 
-// Calls a function that may take the GIL. The reference that glibc binds has no object, which the sanitizer would report.
+// Calls a function that may take the GIL. The reference that glibc binds has no object, which the sanitizer would
+// report.
 template <class Function>
 #if defined(__GLIBCXX__)
 [[gnu::no_sanitize("undefined")]]
