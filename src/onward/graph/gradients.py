@@ -126,7 +126,8 @@ class _Back:
         reverse = inner.graph.replaced(outputs=tuple(outputs)).without_unused()
         used = {*used_names(reverse.nodes), *outputs}
         read, captured = ([name for name in names if name in used] for names in ((*states, *slices), outer))
-        saved = {name: f"{PREFIX}{node.name}/{name}" for name in read if name in states}
+        loop = next(filter(None, node.outputs))
+        saved = {name: f"{PREFIX}{loop}/{name}" for name in read if name in states}
         reverse.inputs = list(map(Input, (*declared[:count], *sums, *declared[count:], *read, *captured)))
         first = [x or self._zeros(name) for x, name in zip(given[:count], node.inputs, strict=False)]
         first += [self._zeros(around[name]) for name in summed]
