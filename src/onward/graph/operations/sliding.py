@@ -10,7 +10,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
 
-# Copying fewer elements, or lines that are shorter for their padding, takes as long as steps for their ends.
+# Copying fewer elements of a row, or lines that are shorter for their padding, takes as long as steps for their ends.
 LARGE, LONG = 1 << 14, 32
 FEW_COPIED = 16  # channels; copying more takes longer than computing the unused units of a vector
 
@@ -77,12 +77,14 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, has_channels_last: 
 
 
 def has_far_ends(x: View, g: Geometry) -> bool:
-    """Whether padding a copy of x (N, C, T) takes longer than steps for the windows at its ends."""
+    """Whether padding a copy of x (N, C, T) takes longer than steps for the windows at its ends.
+
+    That does not depend on N, so that one program runs batches of all sizes.
+    """
     side = max(g.sides[0])
     far = LONG * side + g.spans[0]
-    return (
-        side > 0 and bool(math.prod(x.shape) >= LARGE) and bool(x.shape[2] >= far) and bool(g.out[0] >= far)
-    )
+    is_large = side > 0 and bool(math.prod(x.shape[1:]) >= LARGE)
+    return is_large and bool(x.shape[2] >= far) and bool(g.out[0] >= far)
 
 
 def ends_apart(
