@@ -10,7 +10,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
 
-# Copying fewer elements of a row, or lines that are shorter for their padding, takes as long as steps for their ends.
+# Copying fewer elements of a row of the batch, or lines that are shorter for their padding, takes as long as
+# steps for their ends.
 LARGE, LONG = 1 << 14, 32
 FEW_COPIED = 16  # channels; copying more takes longer than computing the unused units of a vector
 
