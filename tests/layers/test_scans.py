@@ -172,7 +172,7 @@ def test_gradients_equal_central_differences(kind: Kind, lengths: list[int] | No
     dx, dstate, gradients = layer.backward(dy, joined(layer, tuple(dafter)), cache)
 
     def loss() -> float:
-        y, after, _ = layer.forward(x, joined(layer, state), lengths=lengths)  # which compiles nothing
+        y, after, _ = layer.forward(x, joined(layer, state), lengths=lengths)
         parts = zip((y, *arrays_of(after)), (dy, *dafter), strict=True)
         return float(sum((part * gradient).sum() for part, gradient in parts))
 
