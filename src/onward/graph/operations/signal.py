@@ -14,10 +14,7 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
-from .products import split_rows
 from .registry import EVERY_INPUT, along_time, operation
-
-SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
 
 
 def _as_complex(x: AnyArray) -> AnyArray:
@@ -94,51 +91,15 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
     return _numbers_kept(*_transform_size(inputs, attributes))
 
 
-def _numbers_read(n: int, bins: int, parts: tuple[int, int]) -> int:
-    """Return how many numbers each number of a transform is computed from."""
-    factors = _fast_factors(n, parts)
-    return n * parts[0] if factors is None else 2 * sum(factors)
-
-
-def _numbers_kept(n: int, bins: int, parts: tuple[int, int]) -> int:
-    """Return the bytes of the table or the matrix of a transform in the core."""
-    factors = _fast_factors(n, parts)
-    return 8 * n * (bins * parts[0] if factors is None else 2 * sum(factors))
-
-
-def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, tuple[int, int]]:
-    """Return the numbers and the frequencies of a transform, and the parts of both."""
-    x, length, axis = (*inputs, None, None)[:3]
-    inverse, onesided = (bool(attributes.get(name)) for name in ("inverse", "onesided"))
-    _, n, bins = _dft_sizes(x, length, axis, inverse, onesided)
-    return int(n), int(bins), (x.shape[-1], 1 if inverse and onesided else 2)
-
-
-def _transform_matrix(
-    n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None, first: int, last: int
-) -> tuple[NDArray[np.float32], None]:
-    """Return the rows [first, last) of the matrix (n * parts, bins * 2) of a Fourier transform, as (O, K).
-
-    Real numbers have one part, complex numbers two.
-    """
-    places = np.arange(first, last)
-    # exact multiples of the angle 2 pi / n: the product of indices modulo n
-    steps = np.outer(places // parts, np.arange(bins)) % n
-    turns = np.exp((2j if inverse else -2j) * np.pi / n * steps) * np.where(places % parts, 1j, 1)[:, None]
-    if inverse:
-        turns = turns / n
-    if window is not None:
-        turns = turns * window.astype(np.float64)[places // parts][:, None]
-    return _as_pairs(turns, np.dtype(np.float32)).reshape(len(places), -1).T, None
-
-
 LARGEST_FACTOR = 127  # as in cpp/kernels/kernels.h
-FASTER_FROM = 16  # shorter transforms are products
 
 
-def _factors(points: int) -> list[int] | None:
-    """Return the factors of a number of points, or None if there is a large one."""
-    factors, rest = list[int](), points
+def _factors(n: int, parts: tuple[int, int]) -> list[int] | None:
+    """Return the factors of the points of a transform from numbers of some parts to others.
+
+    Returns None if one of them is large.
+    """
+    factors, rest = list[int](), n // 2 if n % 2 == 0 and parts != (2, 2) else n
     for factor in (4, 2, *range(3, LARGEST_FACTOR + 1, 2)):
         while rest % factor == 0:
             factors.append(factor)
@@ -146,17 +107,29 @@ def _factors(points: int) -> list[int] | None:
     return factors if rest == 1 else None
 
 
-def has_fast_inverse(n: int) -> bool:
-    """Whether half a spectrum becomes n real numbers faster than by a product."""
-    return _fast_factors(n, (2, 1)) is not None
+def _convolved_points(n: int) -> int:
+    """Return the points of the transforms by which n numbers are convolved with 2 n - 1 others."""
+    return 1 << (2 * n - 2).bit_length()
 
 
-def _fast_factors(n: int, parts: tuple[int, int]) -> list[int] | None:
-    """Return the factors of a transform from numbers of some parts to others; None if a product is faster."""
-    if n < FASTER_FROM:
-        return None
-    factors = _factors(n // 2 if n % 2 == 0 and parts != (2, 2) else n)
-    return None if factors == [n] else factors
+def _numbers_read(n: int, parts: tuple[int, int]) -> int:
+    """Return how many numbers each number of a transform is computed from."""
+    factors, points = _factors(n, parts), _convolved_points(n)
+    return 2 * _numbers_read(points, (2, 2)) * points // n if factors is None else 2 + 2 * sum(factors)
+
+
+def _numbers_kept(n: int, parts: tuple[int, int]) -> int:
+    """Return the bytes of the constants of a transform in the core."""
+    factors, points = _factors(n, parts), _convolved_points(n)
+    return _numbers_kept(points, (2, 2)) + 48 * points if factors is None else 16 * n * sum(factors)
+
+
+def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, tuple[int, int]]:
+    """Return how many numbers a transform takes, and the parts of those that it takes and gives."""
+    x, length, axis = (*inputs, None, None)[:3]
+    inverse, onesided = (bool(attributes.get(name)) for name in ("inverse", "onesided"))
+    _, n, _ = _dft_sizes(x, length, axis, inverse, onesided)
+    return int(n), (x.shape[-1], 1 if inverse and onesided else 2)
 
 
 def _turns(numbers: NDArray[Any], n: int) -> NDArray[Any]:
@@ -177,17 +150,17 @@ def _table(n: int, points: int, factors: list[int]) -> NDArray[np.float32]:
         before *= radix
     if points < n:
         parts.append(_turns(np.arange(points + 1), n))
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate([[], *parts]).astype(np.float32)
 
 
 def _transform(
     b: Builder, rows: View, n: int, bins: int, parts: int, inverse: bool, window: NDArray[Any] | None
-) -> View | None:
-    """Transform rows (..., K, 1 or 2) to (..., bins, parts) by a fast transform; None if it is not faster."""
+) -> View:
+    """Transform rows (..., K, 1 or 2) to (..., bins, parts)."""
     n, bins = int(n), int(bins)
-    factors = _fast_factors(n, (rows.shape[-1], parts))
+    factors = _factors(n, (rows.shape[-1], parts))
     if factors is None:
-        return None
+        return _transform_as_convolution(b, rows, n, bins, parts, inverse, window)
     points = math.prod(factors)
     y = b.new(*rows.shape[:-2], bins, parts)
     table = b.shared((), ("fourier", n, points), partial(_table, n, points, factors))
@@ -196,26 +169,56 @@ def _transform(
     return y
 
 
-def _lower_transform(
-    b: Builder, rows: View, n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None
+def _chirps(
+    n: int, parts: int, inverse: bool, window: NDArray[Any] | None
+) -> tuple[NDArray[np.float32], ...]:
+    """Return the factors of the numbers, of their spectrum and of the result of a convolution, (2, size, 2).
+
+    These are complex numbers and their products with i.
+    """
+    points, places = _convolved_points(n), np.arange(n)
+    chirp = np.exp((1j if inverse else -1j) * np.pi / n * (places * places % (2 * n)))
+    others = np.zeros(points, np.complex128)
+    others[:n] = chirp.conj()
+    others[points - n + 1 :] = others[n - 1 : 0 : -1]
+    weights = np.ones(n) if window is None else window.astype(np.float64)
+    if parts == 1:  # those of the second half of the spectrum are added to those of the first
+        weights[1 : (n + 1) // 2] = 2
+    factors = (weights * chirp, np.fft.fft(others), chirp / n if inverse else chirp)
+    return tuple(_as_pairs(np.stack([x, 1j * x]), np.dtype(np.float32)) for x in factors)
+
+
+def _transform_as_convolution(
+    b: Builder, rows: View, n: int, bins: int, parts: int, inverse: bool, window: NDArray[Any] | None
 ) -> View:
-    """Transform rows (..., at most n * parts) to (..., bins, 2): sums of few terms each, added in pairs."""
-    leading, K = rows.shape[:-1], min(rows.shape[-1], n * parts)
-    last_axis = len(leading)
-    sums = []
-    for first in range(0, K, SUMMED_AT_ONCE):
-        last = min(first + SUMMED_AT_ONCE, K)
-        make = partial(_transform_matrix, n, parts, bins, inverse, window, first, last)
-        key = ("fourier", n, parts, bins, inverse, first, last)
-        W = b.packed(() if window is None else (window,), key, make)
-        y = b.new_rows(math.prod(leading), 2 * bins)
-        b.add("product", W, rows.sliced(last_axis, first, last), last_axis, None, y)
-        sums.append(y)
-    while len(sums) > 1:
-        pairs = [b.binary("add", *sums[i : i + 2]) for i in range(0, len(sums) - 1, 2)]
-        sums = [*pairs, *sums[len(pairs) * 2 :]]
-    y = split_rows(sums[0], leading)
-    return y.with_axes((*leading, bins, 2), (*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
+    """Transform rows of any size by three transforms of powers of two.
+
+    With 2 j k = j^2 + k^2 - (j - k)^2, the transform of x is c * sum_k (c_k x_k) / c_(j - k), where c is the
+    chirp c_k = exp(-i pi k^2 / n). Bluestein, A linear filtering approach to the computation of the discrete
+    Fourier transform, 1970.
+    """
+    axis, points = len(rows.shape) - 2, _convolved_points(n)
+    most = n if parts == 2 else n // 2 + 1  # the rest of a spectrum of real numbers mirrors its first half
+    source = () if window is None else (window,)
+    key = ("chirps", n, parts, inverse)
+    factors = [b.constant(each) for each in b.shared(source, key, lambda: _chirps(n, parts, inverse, window))]
+
+    def turned(x: View, factor: View, size: int) -> View:
+        """Multiply the first complex numbers by constant ones."""
+        products = [
+            b.binary(
+                "multiply",
+                x.sliced(axis, 0, size).sliced(axis + 1, part, part + 1),
+                b.reshaped(factor.sliced(0, part, part + 1).sliced(1, 0, size), size, 2),
+            )
+            for part in range(x.shape[-1])
+        ]
+        return b.binary("add", *products) if len(products) == 2 else products[0]
+
+    x = turned(rows, factors[0], min(rows.shape[axis], most))
+    spectrum = turned(_transform(b, x, points, points, 2, False, None), factors[1], points)
+    y = turned(_transform(b, spectrum, points, bins, 2, True, None), factors[2], bins)
+    return y.sliced(axis + 1, 0, parts)
 
 
 @dft.steps(views=(0,))
@@ -229,11 +232,6 @@ def _(
     if inverse and parts == 1:  # real numbers are complex ones without imaginary parts
         return None
     y = _transform(b, moved, n, bins, 1 if inverse and onesided else 2, bool(inverse), None)
-    if y is None and inverse and onesided:
-        return None
-    if y is None:
-        rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
-        y = _lower_transform(b, rows, n, parts, bins, bool(inverse), None)
     return y.permuted(*np.argsort([*rest, place]), rank - 1)
 
 
@@ -285,15 +283,15 @@ def stft(
 
 @stft.reading
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    _, n, _, bins = _stft_of(inputs, attributes)
-    return _numbers_read(int(n), int(bins), (1, 2))
+    n = _stft_of(inputs, attributes)[1]
+    return _numbers_read(int(n), (1, 2))
 
 
 @stft.allocating
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
     """The frames in float64, and what the transform keeps in the core."""
-    _, n, frames, bins = _stft_of(inputs, attributes)
-    return 32 * int(inputs[0].shape[0]) * frames * n + _numbers_kept(int(n), int(bins), (2, 2))
+    _, n, frames, _ = _stft_of(inputs, attributes)
+    return 32 * int(inputs[0].shape[0]) * frames * n + _numbers_kept(int(n), (2, 2))
 
 
 def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, int, int]:
@@ -305,15 +303,11 @@ def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int,
 def _(
     b: Builder, signal: View, frame_step: Any, window: Any = None, length: Any = None, *, onesided: int = 1
 ) -> View:
-    """Multiply overlapping frames with a matrix of cosines and sines, unless a fast transform is faster."""
     step, n, frames, bins = _stft_sizes(signal, frame_step, window, length, onesided)
     parts = signal.shape[2] if len(signal.shape) == 3 else 1
-    dense = b.contiguous(signal)
-    strides = (signal.shape[1] * parts, step * parts, 1)
-    rows = dense.with_axes((signal.shape[0], frames, n * parts), strides)
-    numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
-    y = _transform(b, numbers, n, bins, 2, False, window)
-    return y or _lower_transform(b, rows, n, parts, bins, False, window)
+    strides = (signal.shape[1] * parts, step * parts, parts, 1)
+    rows = b.contiguous(signal).with_axes((signal.shape[0], frames, n, parts), strides)
+    return _transform(b, rows, n, bins, 2, False, window)
 
 
 @stft.over_time

@@ -9,7 +9,6 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph.operations.expressions import is_nan, where
-from ....graph.operations.signal import has_fast_inverse
 from .elementwise import as_pairs, parts
 from .expressions import expression, floating
 from .joins import rolled
@@ -76,34 +75,17 @@ def complex_to_complex(
 def complex_to_real(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, last_dim_size: int
 ) -> str:
-    """The real transform of half a spectrum, as a fast one or a product with cosines and sines."""
+    """The real transform of half a spectrum."""
     *others, axis = (self.axis(each) for each in dim)
     n, part = last_dim_size, _part(self)
     if not isinstance(n, int):
         raise ArgumentError("the inverse transform of an axis of unknown size is not supported")
     x = _with_size(self, complex_to_complex(t, self, others, normalization, False), axis, self.shape[axis])
-    if has_fast_inverse(n):
-        y = t.add("DFT", t.add("Identity", x), n, axis, inverse=1, onesided=1)
-        y = t.add("Squeeze", y, [-1])
-        # ONNX's inverse divides by the size
-        return (
-            y
-            if normalization == BY_SIZE
-            else _scaled(t, t.add("Mul", y, t.cast(n, part)), normalization, n, part)
-        )
-    bounded(n * n)
-    count = n // 2 + 1
-    angles = 2 * np.pi * (np.arange(count)[:, None] * np.arange(n) % n) / n
-    weights = np.full((count, 1), 2.0)
-    weights[[0, -1] if n % 2 == 0 else 0] = 1
-    order = [*(a for a in range(x.rank) if a != axis), axis]
-    matrices = [t.constant((weights * m).astype(part)) for m in (np.cos(angles), -np.sin(angles))]
-    products = [
-        t.add("MatMul", t.add("Transpose", each, perm=order), matrix)
-        for each, matrix in zip(parts(t, x), matrices, strict=True)
-    ]
-    y = t.add("Transpose", t.add("Add", *products), perm=[order.index(a) for a in range(x.rank)])
-    return _scaled(t, y, normalization, n, part)
+    y = t.add("DFT", t.add("Identity", x), n, axis, inverse=1, onesided=1)
+    y = t.add("Squeeze", y, [-1])
+    if normalization == BY_SIZE:  # as ONNX's inverse
+        return y
+    return _scaled(t, t.add("Mul", y, t.cast(n, part)), normalization, n, part)
 
 
 def _product(t: Translator, a: Any, b: Any, function: str) -> str:
