@@ -38,27 +38,31 @@ size_t row_axes_of(const View& view, Size row_axes) {
     return size_t(row_axes);
 }
 
-// Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
-void pack(const Kernels<float>& kernels, const float* matrix, const std::array<Size, 2>& strides, Size K, Size N,
-          float* panels) {
-    const Size L = kernels.L;
-    for (Size first = 0; first < N; first += L, panels += K * L) {
-        const Size n = std::min(L, N - first);
-        const float* const from = matrix + first * strides[1];
-        if (n < L) std::fill_n(panels, K * L, 0.0f);
-        if (strides[1] == 1) {
-            for (Size k = 0; k < K; k++) copied(from + k * strides[0], n, panels + k * L);
-        } else if (strides[0] == 1) {
-            transpose(kernels, from, strides[1], n, K, panels, L);
-        } else {
-            for (Size lane = 0; lane < n; lane++)
-                for (Size k = 0; k < K; k++) panels[k * L + lane] = from[k * strides[0] + lane * strides[1]];
-        }
+// The distances of the rows and the columns of the matrices that a view holds.
+using Steps = std::array<Size, 2>;
+
+// Copies a matrix (M, N) to rows that are `step` apart.
+void copy_matrix(const Kernels<float>& kernels, const float* from, const Steps& steps, Size M, Size N, float* to,
+                 Size step) {
+    if (steps[1] == 1) {
+        for (Size row = 0; row < M; row++) copied(from + row * steps[0], N, to + row * step);
+    } else if (steps[0] == 1) {
+        transpose(kernels, from, steps[1], N, M, to, step);
+    } else {
+        for (Size column = 0; column < N; column++)
+            for (Size row = 0; row < M; row++) to[row * step + column] = from[row * steps[0] + column * steps[1]];
     }
 }
 
-// The distances of the rows and the columns of the matrices that a view holds.
-using Steps = std::array<Size, 2>;
+// Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
+void pack(const Kernels<float>& kernels, const float* matrix, const Steps& steps, Size K, Size N, float* panels) {
+    const Size L = kernels.L;
+    for (Size first = 0; first < N; first += L, panels += K * L) {
+        const Size n = std::min(L, N - first);
+        if (n < L) std::fill_n(panels, K * L, 0.0f);
+        copy_matrix(kernels, matrix + first * steps[1], steps, K, n, panels, L);
+    }
+}
 
 Steps steps_of(const View& view) { return {view.strides.end()[-2], view.strides.back()}; }
 
@@ -106,8 +110,7 @@ struct MatrixProduct {
             const Size n = std::min(rows(), M - first);
             Operand<float> operand{from, a[0]};
             if (a[1] != 1) {
-                for (Size row = 0; row < n; row++)
-                    for (Size k = 0; k < K; k++) gathered[row * K + k] = from[row * a[0] + k * a[1]];
+                copy_matrix(kernels, from, a, n, K, gathered, K);
                 operand = {gathered, K};
             }
             kernels.product(panels, operand, n, in_place ? to : out, in_place ? y[0] : units, nullptr, {0, blocks});
@@ -377,18 +380,26 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
         for (Size k = 0; k < K; k++) rows[k] = k * product.b[0];
         rows_of_b = rows;
     }
-    add([this, product, rows_of_b, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
-         b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N)](std::byte* const* spaces) {
-        const Temporary<float> memory(rows_of_b ? product.M * product.K : product.memory(kernels.L));
-        for (Size i = 0; i < y_offsets.count; i++) {
-            const float* const from = at<float>(a, spaces) + a_offsets[i];
-            const float* const by = at<float>(b, spaces) + b_offsets[i];
-            float* const to = at<float>(y, spaces) + y_offsets[i];
-            if (rows_of_b)
-                product.filter(kernels, from, by, rows_of_b, to, memory.data());
-            else
-                product.run(kernels, from, i && b_offsets[i] == b_offsets[i - 1] ? nullptr : by, to, memory.data());
-        }
+    const Offsets of_y = offsets(y, M, N);
+    const Size rows = of_y.count * M, work = rows * K * N;
+    add([=, this, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
+         b_offsets = offsets(b, K, N)](std::byte* const* spaces) {
+        in_parts(rows, ceil_div(rows, rows_worth_a_thread), work, [&](Size row, Size end) {
+            const Temporary<float> memory(rows_of_b ? M * K : product.memory(kernels.L));
+            MatrixProduct part = product;
+            for (const float* packed = nullptr; row < end; row += part.M) {
+                const Size i = row / M;
+                part.M = std::min(M - row % M, end - row);
+                const float* const from = at<float>(a, spaces) + a_offsets[i] + row % M * product.a[0];
+                const float* const by = at<float>(b, spaces) + b_offsets[i];
+                float* const to = at<float>(y, spaces) + of_y[i] + row % M * product.y[0];
+                if (rows_of_b)
+                    part.filter(kernels, from, by, rows_of_b, to, memory.data());
+                else
+                    part.run(kernels, from, by == packed ? nullptr : by, to, memory.data());
+                packed = by;
+            }
+        });
     });
 }
 

@@ -8,6 +8,7 @@ from support.extremes import bits, extremes
 from support.in_one_test import in_one_test
 from support.lowering import run_lowered
 
+import onward
 from onward.graph.operations import OPERATIONS
 
 
@@ -54,3 +55,25 @@ def test_sums_begin_with_a_bias_if_it_and_the_matrix_are_constant(seed: int, dty
                 scaled = OPERATIONS["Mul"].compute([beta, bias], {})
                 expected = OPERATIONS["Add"].compute([*expected, *scaled], {})
         assert bits(found[0]) == bits(expected[0]), (operation, attributes, constants)
+
+
+@pytest.mark.parametrize("matrices", [1, 3, 40])
+@in_one_test("seed", range(8))
+def test_threads_that_share_a_product_confuse_neither_its_rows_nor_its_matrices(
+    seed: int, matrices: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    trans = {"transA": seed % 2, "transB": seed // 2 % 2}
+    M, N = (int(size) for size in rng.integers([1, 65, 50][seed % 3], [5, 150, 300][seed % 3], 2))
+    K = 400_000 // (matrices * M * N) + 30  # enough work to share
+    shapes = [(matrices, M, K), (1 if seed // 4 else matrices, K, N)]
+    inputs = [
+        rng.standard_normal((*shape[:-2], *shape[-2:][:: -1 if is_transposed else 1])).astype(np.float32)
+        for shape, is_transposed in zip(shapes, trans.values(), strict=True)
+    ]
+    expected = OPERATIONS["FusedMatMul"].compute(inputs, trans)[0]
+    for threads in (1, 2, 3):
+        with onward.num_threads(threads):
+            found = run_lowered("FusedMatMul", inputs, trans)
+        assert found is not None
+        assert bits(found[0]) == bits(expected), (trans, shapes, threads)
