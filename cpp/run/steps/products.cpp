@@ -23,35 +23,10 @@ constexpr Size pooled_at_once = 1 << 13;  // floats in the products whose maxima
 constexpr Size most_pooled = 128, least_pooled = 24;  // rows of them
 constexpr Size short_line = 4;  // rows that fill most of a tile of a product
 
-// Copies n numbers and returns the end of the copy. For short runs, a loop is faster than a call of memcpy.
-float* copied(const float* from, Size n, float* to) {
-    if (n >= 16)
-        std::memcpy(to, from, n * sizeof(float));
-    else
-        for (Size i = 0; i < n; i++) to[i] = from[i];
-    return to + n;
-}
-
 size_t row_axes_of(const View& view, Size row_axes) {
     if (row_axes < 0 || row_axes > Size(view.shape.size()))
         throw std::out_of_range("a view has fewer axes than its rows");
     return size_t(row_axes);
-}
-
-// The distances of the rows and the columns of the matrices that a view holds.
-using Steps = std::array<Size, 2>;
-
-// Copies a matrix (M, N) to rows that are `step` apart.
-void copy_matrix(const Kernels<float>& kernels, const float* from, const Steps& steps, Size M, Size N, float* to,
-                 Size step) {
-    if (steps[1] == 1) {
-        for (Size row = 0; row < M; row++) copied(from + row * steps[0], N, to + row * step);
-    } else if (steps[0] == 1) {
-        transpose(kernels, from, steps[1], N, M, to, step);
-    } else {
-        for (Size column = 0; column < N; column++)
-            for (Size row = 0; row < M; row++) to[row * step + column] = from[row * steps[0] + column * steps[1]];
-    }
 }
 
 // Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.

@@ -1,8 +1,10 @@
-// Transposes matrices in memory.
+// Copies and transposes matrices in memory.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/kernels.h"
 
@@ -55,6 +57,31 @@ inline void scatter(const Kernels<float>& kernels, const float* from, Size from_
     if (n_step == 1) return transpose(kernels, from, from_step, n, m, to, m_step);
     for (Size i = 0; i < n; i++)
         for (Size j = 0; j < m; j++) to[i * n_step + j * m_step] = from[i * from_step + j];
+}
+
+// Copies n numbers and returns the end of the copy. For short runs, a loop is faster than a call of memcpy.
+inline float* copied(const float* from, Size n, float* to) {
+    if (n >= 16)
+        std::memcpy(to, from, n * sizeof(float));
+    else
+        for (Size i = 0; i < n; i++) to[i] = from[i];
+    return to + n;
+}
+
+// The distances of the rows and the columns of a matrix.
+using Steps = std::array<Size, 2>;
+
+// Copies a matrix (M, N) to rows that are `step` apart.
+inline void copy_matrix(const Kernels<float>& kernels, const float* from, const Steps& steps, Size M, Size N,
+                        float* to, Size step) {
+    if (steps[1] == 1) {
+        for (Size row = 0; row < M; row++) copied(from + row * steps[0], N, to + row * step);
+    } else if (steps[0] == 1) {
+        transpose(kernels, from, steps[1], N, M, to, step);
+    } else {
+        for (Size column = 0; column < N; column++)
+            for (Size row = 0; row < M; row++) to[row * step + column] = from[row * steps[0] + column * steps[1]];
+    }
 }
 
 }  // namespace onward
