@@ -247,18 +247,15 @@ class Tagger(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["state_dict", "module", "script"])
+@pytest.mark.parametrize("kind", ["state_dict", "module"])
 def test_files_of_quantize_dynamic_name_the_feature(tmp_path: Path, kind: str) -> None:
     """The errors spoke of kinds of tensors and classes of the archive."""
     layers = {torch.nn.LSTM, torch.nn.Linear}
     model = torch.ao.quantization.quantize_dynamic(Tagger().eval(), layers, dtype=torch.qint8)
     path = tmp_path / "model.pt"
-    if kind == "script":
-        torch.jit.save(torch.jit.script(model), path)
-    else:
-        torch.save(model if kind == "module" else model.state_dict(), path)
+    torch.save(model if kind == "module" else model.state_dict(), path)
     with pytest.raises(
-        onward.errors.FileError, match=r"quantized.*save the model before quantizing it in PyTorch"
+        onward.errors.FileError, match=r"quantized: save the model before that, or with torch\.jit\.script"
     ):
         onward.load(path)
 

@@ -5,7 +5,7 @@ A tensor is a view of the file, and its claimed size is checked before any memor
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ LEGACY_VERSION = 1001
 WRAPPERS = {f"torch._utils._rebuild_{of}" for of in ("parameter", "parameter_with_state")}
 WRAPPERS |= {f"torch._utils._rebuild_device_tensor_from_{of}" for of in ("numpy", "cpu_tensor")}
 MAX_WRAPPERS = 8
+QUANTIZED = "torch._utils._rebuild_qtensor"
+INTEGERS = {"QInt8Storage": "CharStorage", "QUInt8Storage": "ByteStorage"}  # of quantized numbers
 DTYPES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -66,6 +68,13 @@ class Archive:
         if (view := self.view(value)) is not None:
             return self.tensor(*view)
         match value:
+            case PickledObject(path, (Storage(kind) as storage, start, shape, strides, scheme, *_)) if (
+                path == QUANTIZED
+            ):
+                view = _view(storage, INTEGERS.get(kind, kind), start, shape, strides)
+                return self._dequantized(self.tensor(*view), scheme)
+            case PickledObject(path) if path == QUANTIZED:
+                raise FileError("the quantized tensor is damaged")
             case PickledObject(
                 "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
                 _,
@@ -80,7 +89,7 @@ class Archive:
         return None
 
     def view(self, value: Any) -> View | None:
-        """The place of a pickled tensor in the file; None for other values. Raises FileError."""
+        """The place of a pickled tensor of floats or integers; None for other values. Raises FileError."""
         match _unwrapped(value):
             case PickledObject(
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
@@ -92,9 +101,7 @@ class Archive:
                 (Storage() as storage, start, shape, strides, _, _, Global(kind), *flags),
             ):
                 return _view(storage, kind, start, shape, strides, flags)
-            case PickledObject("torch._utils._rebuild_qtensor"):
-                raise FileError("the weights are quantized: save the model before quantizing it in PyTorch")
-            case PickledObject(path) if path.startswith("torch._utils._rebuild_"):
+            case PickledObject(path) if path.startswith("torch._utils._rebuild_") and path != QUANTIZED:
                 raise FileError(f"{path} makes a kind of tensor that NumPy does not have")
         return None
 
@@ -128,6 +135,24 @@ class Archive:
             raise FileError(f"the shape {shape} is not possible: {error}") from error
         return widened(array) if code == "bfloat16" else native_byte_order(array)
 
+    def _dequantized(self, integers: NDArray[Any], scheme: Any) -> NDArray[np.float32]:
+        """Return the floats of integers with a scale and a zero point, or several along an axis."""
+        match scheme:
+            case (Global("torch.per_tensor_affine"), float(scale), int(zero)) if abs(zero) < 1 << 31:
+                return np.asarray((integers - np.float32(zero)) * np.float32(scale))
+            case (Global("torch.per_channel_affine"), *parts, int(axis)) if 0 <= axis < integers.ndim:
+                found = [self.array(each) for each in parts]
+                sizes = integers.shape[axis : axis + 1]
+                if len(found) == 2 and all(
+                    each is not None and each.shape == sizes and each.dtype.kind in "fi" for each in found
+                ):
+                    apart = [1] * (integers.ndim - axis - 1)
+                    scales, zeros = (np.asarray(each, np.float32).reshape(-1, *apart) for each in found)
+                    return (integers - zeros) * scales
+        raise FileError(
+            "the quantized tensor is damaged: its scales and zero points do not match its numbers"
+        )
+
     def _numpy(self, data: Any, dtype: PickledObject, shape: Any, order: Any) -> NDArray[Any]:
         known = number_dtype(dtype)
         if known is None:
@@ -156,7 +181,9 @@ def _unwrapped(value: Any) -> Any:
     return None
 
 
-def _view(storage: Storage, kind: str, start: Any, shape: Any, strides: Any, flags: list[Any]) -> View:
+def _view(
+    storage: Storage, kind: str, start: Any, shape: Any, strides: Any, flags: Sequence[Any] = ()
+) -> View:
     if kind not in DTYPES:
         raise FileError(f"the tensor has dtype {kind}; expected one of {', '.join(DTYPES)}")
     if any(flags):

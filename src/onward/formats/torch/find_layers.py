@@ -205,7 +205,9 @@ def _reason(group: Tensors, options: Mapping[str, Any]) -> str:
     if options:
         name, path = _class(options), options["class"]
         if "quantized" in path or ".torch.classes." in path:
-            return f"{name}, whose weights are quantized: save the model before quantizing it in PyTorch"
+            return (
+                f"{name}, whose weights are quantized: save the model before that, or with torch.jit.script"
+            )
         has_effect = "Dropout" not in name and name != "Identity"
         return f"{name}, {'which Onward does not support' if has_effect else NO_EFFECT}"
     axes = group["weight"].ndim if "weight" in group else 0

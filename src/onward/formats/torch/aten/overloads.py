@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from .refusals import reason
 from .registry import OPERATORS, Symbol, Tensor
 from .schemas import DTYPES, IGNORED, REQUIRED, Parameter, overloads
 
@@ -37,7 +38,7 @@ def overload(
                 raise ArgumentError(f"the overload {key} of an operator is not supported")
             return found, bound
     if not candidates:
-        raise ArgumentError(f"the operator {name[:100]} is not supported")
+        raise ArgumentError(f"the operator {name[:100]} is not supported{reason(name)}")
     raise ArgumentError(f"the operator {name} does not take these arguments: {problem}")
 
 

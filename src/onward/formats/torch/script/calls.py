@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -275,6 +276,29 @@ def _same(calls: Calls, x: Any, *arguments: Any, **keywords: Any) -> Any:
     return x
 
 
+# Operators with quantized weights are those with the floats that these stand for. PyTorch also quantizes
+# what it multiplies by them, with a scale that depends on all rows of a batch.
+def _quantized_layers(name: str, calls: Calls, /, *arguments: Any, **of_cells: Any) -> Any:
+    """Recurrent layers, of which each direction has a list of weights and biases."""
+    return calls.operate(name, *([*chain(*each)] if _are_lists(each) else each for each in arguments))
+
+
+def _are_lists(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, list) for each in value)
+
+
+def _quantized_linear(calls: Calls, x: Tensor, weights: list[Tensor], reduce_range: Any = False) -> Any:
+    return calls.operate("linear", x, *weights)
+
+
+def _quantized_cell(
+    name: str, calls: Calls, x: Tensor, state: Any, ih: list[Tensor], hh: list[Tensor], *biases: Any
+) -> Any:
+    """A step of a cell. It adds the biases that are packed with the weights, not the arguments."""
+    (W, *b_W), (R, *b_R) = ih, hh
+    return calls.operate(name, x, state, W, R, *b_W, *b_R)
+
+
 # operators that are the same for tensors and other values
 SPECIAL: dict[str, Callable[..., Any]] = {
     "prim.RaiseException": _raise, "builtin.range": _range,
@@ -299,6 +323,12 @@ SPECIAL: dict[str, Callable[..., Any]] = {
         calls.operate("add", start, calls.operate("mul", index, step))),
     "__contains__": _contains, **dict.fromkeys(("prim.tolist", "list"), _to_list),
     **dict.fromkeys(("__getitem__", "prim.TupleIndex"), _element),
+    **dict.fromkeys(("quantized.linear_dynamic", "quantized.linear_dynamic_fp16"), _quantized_linear),
+    **{f"quantized_{name}": partial(_quantized_layers, name) for name in ("lstm", "gru")},
+    **{
+        f"quantized.quantized_{name}_dynamic": partial(_quantized_cell, name)
+        for name in ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+    },
 }  # fmt: skip
 
 # what can be said about a tensor without computing anything

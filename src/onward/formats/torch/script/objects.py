@@ -37,7 +37,7 @@ SHARING = {key.partition(".")[0] for key in VIEWS} | {
 PARTS = {name for name in SHARING if name == "unbind" or "split" in name or "chunk" in name}  # return lists
 ITEMS = {"get", "__getitem__", "TupleIndex"}  # return an element
 LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "tensor", "double", "bool")}
-QUANTIZED = "__torch__.torch.classes.rnn.", "__torch__.torch.classes.quantized."
+PACKED = "__torch__.torch.classes.rnn.", "__torch__.torch.classes.quantized."
 
 
 class Loader:
@@ -91,11 +91,9 @@ class Loader:
         if pickled.path in LISTS or pickled.path == "torch.jit._pickle.restore_type_tag":
             return self.value(pickled.args[0], path, depth + 1)
         if pickled.path.startswith("__torch__."):
-            if pickled.path.startswith(QUANTIZED):
-                raise ArgumentError(
-                    "the weights are quantized, for example by quantize_dynamic: save the model before "
-                    "quantizing it in PyTorch"
-                )
+            if pickled.path.startswith(PACKED):
+                unpacked = self.objects[identity] = self._unpacked(pickled, path, depth)
+                return unpacked
             created = self.objects[identity] = Object(self.code, pickled.path, path=path)
             for name, value in (pickled.state if isinstance(pickled.state, dict) else {}).items():
                 inner_path = f"{path}.{name}" if path else str(name)
@@ -109,16 +107,30 @@ class Loader:
         tensor = self.objects[identity] = self.recorder.tensor(name)
         return tensor
 
+    def _unpacked(self, pickled: PickledObject, path: str, depth: int) -> list[Tensor] | Unknown:
+        """Return the weights and biases of a quantized linear layer or recurrent cell."""
+        match self.value(pickled.state, path, depth + 1):
+            case (Tensor() as W, None):
+                return [W]
+            case (Tensor() as W, Tensor() as b):
+                return [W, b]
+            case (str(), *_, [[Tensor() as W, *b_W], [Tensor() as R, *b_R]]):
+                return [W, R, *b_W, *b_R]
+        return Unknown(f"{path} is a {pickled.path}: save the model before PyTorch quantizes it")
+
     def _array_name(self, pickled: PickledObject, path: str) -> str | None:
         """Return the name of a tensor's array; tensors with the same place in the file share one."""
         if Identity(pickled) in self._names:
             return self._names[Identity(pickled)]
-        view = self.archive.view(pickled)
-        if view is None:
+        view, key = self.archive.view(pickled), Identity(pickled)
+        array = self.archive.array(pickled) if view is None else None  # from quantized numbers
+        if view is None and array is None:
             return None
-        name = self._names[Identity(pickled)] = self._names.setdefault(view, path)
+        name = self._names[key] = path if view is None else self._names.setdefault(view, path)
         if name not in self.arrays:
-            array = self.archive.tensor(*view)
+            if view is not None:
+                array = self.archive.tensor(*view)
+            assert array is not None
             is_plain = array.flags.c_contiguous and array.flags.aligned
             self.arrays[name] = array if is_plain else np.array(array)
         return name
