@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import FLOAT32, Array
 from ..errors import ArgumentError
-from ..graph import Graph
+from ..graph.operations.expressions import Expression, sqrt, square, where
 from ..graph.over_time.named_carries import from_zeros
+from ..graph.writer import Recorder
 from ..layers import Last, Linear, Sequential
 from ..layers.base_model import BaseModel
 from ..layers.graphs import graph_of
@@ -332,20 +333,17 @@ def assemble(scaling: Scaling, fitted: Fitted, selection: Selection) -> Model:
     Q = len(selection.quantiles)
     graph = graph_of(Sequential(*list(fitted.network)[:-1], scaled_head(fitted, Q)))
     body, graph.nodes = graph.nodes, []
-    b = _Builder(graph)
     W = selection.window or 1
-    level, deviation, x = b.scaled("x", W, scaling)
-    y = b.add("Reshape", b.linear(b.last(x, W), fitted.linear, scaling), [-1, 1, H, count])
-    graph.nodes += [node.with_inputs(*(x if i == "x" else i for i in node.inputs)) for node in body]
-    y = b.add("Add", y, b.add("Reshape", graph.outputs[0], [-1, Q, H, count]))
-    level, deviation = (b.add("Reshape", each, [-1, 1, 1, count]) for each in (level, deviation))
-    y = b.add("Add", b.add("Mul", y, deviation), level)
+    level, deviation, x = scaled(Expression(Recorder(graph), "x", FLOAT32), W, scaling)
+    y = mapped(last(x, W), fitted.linear, scaling).apply("Reshape", [-1, 1, H, count])
+    graph.nodes += [node.with_inputs(*(x.name if i == "x" else i for i in node.inputs)) for node in body]
+    y = y + Expression(x.t, graph.outputs[0], FLOAT32).apply("Reshape", [-1, Q, H, count])
+    level, deviation = (each.apply("Reshape", [-1, 1, 1, count]) for each in (level, deviation))
+    y = y * deviation + level
     if Q > 1:  # the bounds contain the median
-        low, median, high = (b.add("Gather", y, [q], axis=1) for q in range(Q))
-        bounds = b.add("Min", low, median), median, b.add("Max", high, median)
-        y = b.add("Concat", *bounds, axis=1)
-    y = b.add("Reshape", y, [-1, Q * H * count])
-    graph.outputs = (y, *graph.outputs[1:])
+        low, median, high = (y.apply("Gather", [q], axis=1) for q in range(Q))
+        y = low.apply("Min", median).apply("Concat", median, median.apply("Max", high), axis=1)
+    graph.outputs = (y.apply("Reshape", [-1, Q * H * count]).name, *graph.outputs[1:])
     return Model(from_zeros(graph))
 
 
@@ -368,61 +366,43 @@ def scaled_head(fitted: Fitted, quantiles: int) -> Linear:
     return head
 
 
-class _Builder:
-    """Adds nodes to a graph; arrays become constants, floats in float32."""
+def last(x: Expression, steps: int) -> Expression:
+    """Return the last steps of x (T, ...)."""
+    return x.apply("Slice", [-steps], [END], [0])
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
 
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
-        return self.graph.add(operation, *names, **attributes)
+def scaled(x: Expression, window: int, scaling: Scaling) -> tuple[Expression, Expression, Expression]:
+    """Return level and deviation (B, 1, O) of the last `window` steps, and x (T, B, F) scaled by them."""
+    mean, deviation = scaling.inputs
+    if scaling.level == "table":
+        ours, theirs = (x.constant(each.reshape(1, 1, -1)) for each in scaling.targets)
+        return ours, theirs, (x - x.constant(mean)) / x.constant(deviation)
+    F, columns = len(mean), list(scaling.columns)
+    others = np.ones(F)
+    others[columns] = 0
+    place = x.constant(np.eye(F)[columns])  # (O, F)
+    own = last(x, window).apply("Gather", columns, axis=2)
+    centre = own.reduce("ReduceMean", [0], True)
+    level = last(own, 1) if scaling.level == "last" else centre
+    spread = sqrt(square(own - centre).reduce("ReduceMean", [0], True))
+    varies = spread > abs(centre) * CONSTANT
+    offset = level.apply("MatMul", place) + x.constant(mean * others)
+    factor = where(varies, spread, 1.0).apply("MatMul", place)
+    factor = factor + x.constant(np.where(others > 0, deviation, 0.0))
+    level, spread = (each.apply("Transpose", perm=[1, 0, 2]) for each in (level, where(varies, spread, 0.0)))
+    return level, spread, (x - offset) / factor
 
-    def _constant(self, value: Any) -> str:
-        array = np.asarray(value)
-        return self.graph.add_constant(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
-    def last(self, x: str, steps: int) -> str:
-        """Return the last steps of x (T, ...)."""
-        return self.add("Slice", x, [-steps], [END], [0])
-
-    def scaled(self, x: str, window: int, scaling: Scaling) -> tuple[str, str, str]:
-        """Return level and deviation (B, 1, O) of the last `window` steps, and x (T, B, F) scaled by them."""
-        mean, deviation = scaling.inputs
-        if scaling.level == "table":
-            ours, theirs = (each.reshape(1, 1, -1) for each in scaling.targets)
-            x = self.add("Div", self.add("Sub", x, mean), deviation)
-            return self._constant(ours), self._constant(theirs), x
-        F, columns = len(mean), list(scaling.columns)
-        others = np.ones(F)
-        others[columns] = 0
-        place = np.eye(F)[columns]  # (O, F)
-        own = self.add("Gather", self.last(x, window), columns, axis=2)
-        centre = self.add("ReduceMean", own, [0], keepdims=1)
-        level = self.last(own, 1) if scaling.level == "last" else centre
-        error = self.add("Sub", own, centre)
-        spread = self.add("Sqrt", self.add("ReduceMean", self.add("Mul", error, error), [0], keepdims=1))
-        varies = self.add("Greater", spread, self.add("Mul", self.add("Abs", centre), CONSTANT))
-        divisor = self.add("Where", varies, spread, 1.0)
-        spread = self.add("Where", varies, spread, 0.0)
-        offset = self.add("Add", self.add("MatMul", level, place), mean * others)
-        factor = self.add("Add", self.add("MatMul", divisor, place), np.where(others > 0, deviation, 0.0))
-        x = self.add("Div", self.add("Sub", x, offset), factor)
-        level, spread = (self.add("Transpose", each, perm=[1, 0, 2]) for each in (level, spread))
-        return level, spread, x
-
-    def linear(self, x: str, linear: LinearMap, scaling: Scaling) -> str:
-        """Return A z + b as (B, H, O)."""
-        F, read = len(scaling.inputs[0]), scaling.horizon * scaling.known
-        own, ahead = np.split(linear.A, [linear.A.shape[1] - read], axis=1)
-        y: Any = linear.b[:, None]  # (O, 1, H)
-        if scaling.columns:
-            z = self.add("Transpose", self.add("Gather", x, list(scaling.columns), axis=2), perm=[2, 1, 0])
-            y = self.add("Add", self.add("MatMul", z, own), y)
-        if read:
-            known = self.add(
-                "Gather", self.last(x, scaling.horizon), list(range(F - scaling.known, F)), axis=2
-            )
-            z = self.add("Reshape", self.add("Transpose", known, perm=[1, 0, 2]), [1, -1, read])
-            y = self.add("Add", self.add("MatMul", z, ahead), y)
-        return self.add("Transpose", y, perm=[1, 2, 0])
+def mapped(x: Expression, linear: LinearMap, scaling: Scaling) -> Expression:
+    """Return A z + b as (B, H, O)."""
+    F, read = len(scaling.inputs[0]), scaling.horizon * scaling.known
+    own, ahead = np.split(linear.A, [linear.A.shape[1] - read], axis=1)
+    y = x.constant(linear.b[:, None])  # (O, 1, H)
+    if scaling.columns:
+        z = x.apply("Gather", list(scaling.columns), axis=2).apply("Transpose", perm=[2, 1, 0])
+        y = z.apply("MatMul", x.constant(own)) + y
+    if read:
+        known = last(x, scaling.horizon).apply("Gather", list(range(F - scaling.known, F)), axis=2)
+        z = known.apply("Transpose", perm=[1, 0, 2]).apply("Reshape", [1, -1, read])
+        y = z.apply("MatMul", x.constant(ahead)) + y
+    return y.apply("Transpose", perm=[1, 2, 0])

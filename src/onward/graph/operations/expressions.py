@@ -38,8 +38,8 @@ class Expression:
             return x.name
         return x if x is None or isinstance(x, OPERANDS) else self.t.cast(x, self.dtype)
 
-    def constant(self, value: float) -> Expression:
-        """Return a number of this dtype."""
+    def constant(self, value: Any) -> Expression:
+        """Return a number, or an array of them, of this dtype."""
         return type(self)(self.t, self.t.cast(value, self.dtype), self.dtype)
 
     def reduce(self, operation: str, axes: Any = None, keepdims: bool = False) -> Expression:
