@@ -251,3 +251,10 @@ def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
 def used_names(nodes: Sequence[Node]) -> list[str]:
     """Return the name of each input of the nodes, once for each use."""
     return list(chain.from_iterable(map(INPUTS, nodes)))
+
+
+def outer_names(body: Graph) -> list[str]:
+    """Return the values from around a body that it uses: those that it does not define."""
+    made = (node.outputs for node in body.nodes)
+    own = {"", *(declared.name for declared in body.inputs), *body.constants, *chain.from_iterable(made)}
+    return [name for name in dict.fromkeys((*used_names(body.nodes), *body.outputs)) if name not in own]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph.declared import Input
-from ..graph.graph import Graph
+from ..graph.graph import Graph, outer_names
 from ..graph.operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
 from ..graph.writer import Recorder
 
@@ -24,33 +24,6 @@ if TYPE_CHECKING:
 sigmoid, tanh = unary("Sigmoid"), unary("Tanh")
 
 Equation = Callable[..., "tuple[Sequence[Expression], Sequence[Expression], dict[str, Expression]]"]
-
-
-class StepRecorder(Recorder):
-    """Adds the operations of a step to the body of a loop, which captures values from around it."""
-
-    def __init__(self, body: Graph, prefix: str, label: tuple[str, str]) -> None:
-        super().__init__(body, prefix, label)
-        self._own, self.captured = set[str](), list[str]()
-
-    def input(self, name: str, dtype: np.dtype[Any]) -> Expression:
-        """Declare an input of the body."""
-        self._own.add(name)
-        return Expression(self, self.graph.add_input(name, dtype), dtype)
-
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        made = super().add_all(operation, inputs, outputs, **attributes)
-        self._own.update(made)
-        return made
-
-    def named(self, x: Any) -> str:
-        name = super().named(x)
-        if name and name not in self.graph.constants and name not in self._own:
-            self._own.add(name)
-            self.captured.append(name)
-        return name
 
 
 class Equations:
@@ -97,13 +70,17 @@ class Equations:
         outputs, and, by name, what a trace shows besides. All arrays but the slices are (1, B, ...).
         """
         body, dtype = Graph(), self._layer.dtype
-        inner = StepRecorder(body, f"{self._b.prefix}step/", self._b.label)
-        before = [inner.input(self._b.prefix + name, dtype) for name in self._layer.state_names]
-        slices = [inner.input(f"{self._b.prefix}slice_{place}", dtype) for place in range(len(sequences))]
+        inner = Recorder(body, f"{self._b.prefix}step/", self._b.label)
+
+        def declared(name: str, dtype: np.dtype[Any]) -> Expression:
+            return Expression(inner, body.add_input(self._b.prefix + name, dtype), dtype)
+
+        before = [declared(name, dtype) for name in self._layer.state_names]
+        slices = [declared(f"slice_{place}", dtype) for place in range(len(sequences))]
         scanned = [x.name for x in sequences]
         after, outputs, shown = step(*before, *slices)
         if self._b.lengths:
-            valid = inner.input(f"{self._b.prefix}valid", np.dtype(np.bool_))
+            valid = declared("valid", np.dtype(np.bool_))
             scanned.append(self._valid(sequences[0]).name)
             axes = [list(range(2, len(shape) - 1)) for shape in self._layer.state_shapes(1)]
             masks = [valid.apply("Unsqueeze", own) if own else valid for own in axes]
@@ -111,8 +88,9 @@ class Equations:
         written = [*outputs, *(shown.values() if self._b.recorded is not None else ())]
         written = [y.apply("Squeeze", [0]) for y in written]
         body.outputs = tuple(each.name for each in (*after, *written))
-        body.inputs += map(Input, inner.captured)
-        given, options = (*self._states, *scanned, *inner.captured), {"captured": len(inner.captured)}
+        captured = outer_names(body)
+        body.inputs += map(Input, captured)
+        given, options = (*self._states, *scanned, *captured), {"captured": len(captured)}
         count = len(body.outputs)
         results = self._b.add_all("Scan", given, count, body=body, num_scan_inputs=len(scanned), **options)
         self.final, found = results[: len(after)], [self.value(name) for name in results[len(after) :]]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..declared import Input
-from ..graph import Graph
+from ..graph import Graph, outer_names
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
 from .writes import END, WRITE
@@ -64,7 +64,6 @@ class Unrolled:
         self._names = dict[Row, str]()  # of values in the body
         self._inside = dict[str, tuple[int, Row]]()  # values of the copies: the copy, and the value in all
         self._states = dict[Row, tuple[str, Row]]()  # names before each iteration, and values after it
-        self._captured = dict[str, None]()
         self._writers = dict[str, Sequence[Node]]()  # nodes that write arrays, by these
         self._arrays = dict[str, WrittenArray]()  # as the last copy leaves them
         self._unsqueezed = dict[str, tuple[str, int]]()  # values after the loop: a value, and its new axis
@@ -139,8 +138,6 @@ class Unrolled:
         """Return the name of a value that is the same in all copies."""
         if name in self._graph.constants:
             self._inner_constants[name] = self._graph.constants[name]
-        elif name:
-            self._captured[name] = None
         return name
 
     def _delay(self, row: Row) -> int:
@@ -251,7 +248,6 @@ class Unrolled:
             if (end < 0) != (last < 0) or (last == -1 and step > 0):
                 end = END if step > 0 else -END
             self._before.append(self._sliced(x, name, axis, first, end, step))
-        self._captured[name] = None
         return name
 
     def _size(self, x: str, axis: int) -> Any:
@@ -387,7 +383,7 @@ class Unrolled:
         self.constants[count] = np.array(self._count)
         before = [name for name, _ in self._states.values()]
         body = Graph(
-            inputs=map(Input, (self._index, true, *before, *self._captured)),
+            inputs=map(Input, (self._index, true, *before)),
             outputs=(
                 true,
                 *(self._names[later] for _, later in self._states.values()),
@@ -398,14 +394,16 @@ class Unrolled:
             opset=self._graph.opset,
         )
         body.of_layers = self._graph.of_layers
+        captured = outer_names(body)
+        body.inputs += map(Input, captured)
         attributes = {
             "body": body,
-            "captured": len(self._captured),
+            "captured": len(captured),
             "scan_output_axes": [stacked.axis for stacked in self._stacked],
             "scan_output_directions": [int(stacked.backward) for stacked in self._stacked],
             "is_rolled_up": 1,
         }
-        inputs = (count, "", *(row[0] for row in self._states), *self._captured)
+        inputs = (count, "", *(row[0] for row in self._states), *captured)
         outputs = (*last, *self._stacked.values())
         return Node("Loop", inputs, outputs, attributes, self._node.name, self._node.source)
 
