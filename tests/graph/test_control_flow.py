@@ -11,6 +11,7 @@ from support.running import runs_in_core, weights_of
 
 from onward.errors import LimitError
 from onward.graph import Graph, Input, Model
+from onward.graph.graph import close
 from onward.graph.plan.planner import MAX_PROGRAMS
 
 
@@ -89,3 +90,28 @@ def test_branches_nested_too_deeply_for_pythons_stack_are_an_error_of_their_node
     add_choice(graph, x, graph.add("ReduceSum", x, keepdims=0), 0)
     with pytest.raises(LimitError, match=r"\(If\): Python's stack is full, because branches"):
         Model(graph)(np.ones(3, np.float32))
+
+
+def test_both_branches_take_what_either_of_them_uses_under_names_of_its_own() -> None:
+    graph = Graph()
+    condition, x, y = graph.add_input("c", bool, ()), graph.add_input("x"), graph.add_input("y")
+    branches = [graph.body(), graph.body()]
+    for branch, operands in zip(
+        branches, ((x, x), (branches[1].add_constant(np.array(2, np.float32)), y)), strict=True
+    ):
+        branch.outputs = (branch.add("Sub", *operands, output="z"),)
+    options = dict(zip(("then_branch", "else_branch"), branches, strict=True))
+    graph.outputs = graph.add_all("If", [condition, *close(*branches)], ["z"], **options)
+    assert [[each.name for each in branch.inputs] for branch in branches] == [["x", "y"], ["x", "y"]]
+    assert len({*graph.outputs, *branches[0].outputs, *branches[1].outputs}) == 3
+    feed = np.float32([1, 5]), np.float32([3, 4])
+    for chosen, expected in ((True, [0, 0]), (False, [-1, -2])):
+        (found,) = evaluate(graph, np.array(chosen), *feed)
+        np.testing.assert_array_equal(found, np.float32(expected))
+
+
+def test_the_inputs_of_two_bodies_have_different_names() -> None:
+    graph = Graph()
+    first, second = graph.body(), graph.body()
+    names = [body.add_input("i", np.int64, ()) for body in (first, second)]
+    assert names == [body.inputs[0].name for body in (first, second)] and len(set(names)) == 2

@@ -91,10 +91,11 @@ class Graph:
         converts: str = "same_kind",
     ) -> str:
         """Declare the next input and return its name."""
+        name = self._new_name(name)
         declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes), converts)
         self.inputs.append(declared)
         self._input_names.add(name)
-        return self._new_name(name)
+        return name
 
     def add_constant(self, array: AnyArray, name: str = "") -> str:
         """Add a constant, or the default value of an input of this name, and return its name."""
@@ -157,6 +158,12 @@ class Graph:
             raise ArgumentError(f"{node}: {error}") from error
         self.nodes.append(node)
         return named
+
+    def body(self) -> Graph:
+        """Return an empty graph for a body, whose values have other names than those around it."""
+        body = Graph()
+        body._names = self._names
+        return body
 
     def renamed(self, prefix: str, inputs: Sequence[str], outputs: Sequence[str]) -> Expansion:
         """Return the nodes and constants of a body with its inputs and outputs replaced by outer values.
@@ -253,8 +260,14 @@ def used_names(nodes: Sequence[Node]) -> list[str]:
     return list(chain.from_iterable(map(INPUTS, nodes)))
 
 
-def outer_names(body: Graph) -> list[str]:
-    """Return the values from around a body that it uses: those that it does not define."""
-    made = (node.outputs for node in body.nodes)
-    own = {"", *(declared.name for declared in body.inputs), *body.constants, *chain.from_iterable(made)}
-    return [name for name in dict.fromkeys((*used_names(body.nodes), *body.outputs)) if name not in own]
+def close(*bodies: Graph) -> list[str]:
+    """Declare what bodies use from around them as their last inputs, and return the names."""
+    names = dict[str, None]()
+    for body in bodies:
+        made = (node.outputs for node in body.nodes)
+        own = {"", *(declared.name for declared in body.inputs), *body.constants, *chain.from_iterable(made)}
+        used = (*used_names(body.nodes), *body.outputs)
+        names |= dict.fromkeys(name for name in used if name not in own)
+    for body in bodies:
+        body.inputs += map(Input, names)
+    return list(names)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..graph.declared import Input
-from ..graph.graph import Graph, outer_names
+from ..graph.graph import Graph, close
 from ..graph.operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
 from ..graph.writer import Recorder
 
@@ -88,8 +87,7 @@ class Equations:
         written = [*outputs, *(shown.values() if self._b.recorded is not None else ())]
         written = [y.apply("Squeeze", [0]) for y in written]
         body.outputs = tuple(each.name for each in (*after, *written))
-        captured = outer_names(body)
-        body.inputs += map(Input, captured)
+        captured = close(body)
         given, options = (*self._states, *scanned, *captured), {"captured": len(captured)}
         count = len(body.outputs)
         results = self._b.add_all("Scan", given, count, body=body, num_scan_inputs=len(scanned), **options)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
+from ...graph.graph import close
 from ...graph.node import AnyArray, named
 from . import messages, opsets, own_functions
 from .protobuf import decode
@@ -71,7 +72,6 @@ class Scope:
         self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
         self.source = messages.Graph()  # in the file; that of a function declares no shapes
         self.modules: Counter[str] = Counter()  # the layers in each module
-        self.captured: list[str] = []  # names in the file of values from outside
 
     def translated(self, graph: messages.Graph) -> Scope:
         """Translate a graph of the file, and return the scope."""
@@ -88,21 +88,12 @@ class Scope:
     def find(self, name: str) -> str:
         """Return the name in the graph of a value of this scope or one around it."""
         if name not in self.names:
-            constant = self._outer_constant(name)
-            if constant is not None:
-                self.names[name] = self.graph.add_constant(constant, name)
-            else:
-                self.names[name] = self.graph.add_input(name)
-                self.captured.append(name)
+            if self.outer is None:
+                raise FileError(f"the value {name} is not defined")
+            self.names[name] = found = self.outer.find(name)
+            if (constant := self.outer.graph.constants.get(found)) is not None:
+                self.graph.constants[found] = constant
         return self.names[name]
-
-    def _outer_constant(self, name: str) -> Any:
-        scope = self.outer
-        while scope is not None:
-            if name in scope.names:
-                return scope.graph.constants.get(scope.names[name])
-            scope = scope.outer
-        raise FileError(f"the value {name} is not defined")
 
     def add_nodes(self, nodes: Sequence[messages.Node]) -> None:
         for node in nodes:
@@ -204,22 +195,18 @@ class Scope:
 
         What the bodies use from outside is added to the inputs.
         """
-        scopes = {name: self._body(g) for name, g in attributes.items() if isinstance(g, messages.Graph)}
-        captured = list(dict.fromkeys(name for scope in scopes.values() for name in scope.captured))
-        for scope in scopes.values():
-            outside = set(scope.captured)
-            own = [declared for declared in scope.graph.inputs if declared.name not in outside]
-            scope.graph.inputs = [*own, *map(Input, captured)]
-        attributes = attributes | {name: scope.graph for name, scope in scopes.items()}
+        graphs = {name: self._body(g) for name, g in attributes.items() if isinstance(g, messages.Graph)}
+        captured, attributes = close(*graphs.values()), attributes | graphs
         if operation == "Loop":  # captured values follow the count and the condition
             inputs = [*inputs, *[""] * (2 - len(inputs))]
         if operation != "If":
             attributes["captured"] = len(captured)
-        return [*inputs, *map(self.find, captured)], attributes
+        return [*inputs, *captured], attributes
 
-    def _body(self, graph: messages.Graph) -> Scope:
-        scope = Scope(Graph(), self.versions, self.functions, self.domains, self, self.attributes)
-        return scope.translated(graph)
+    def _body(self, graph: messages.Graph) -> Graph:
+        body = self.graph.body()
+        scope = Scope(body, self.versions, self.functions, self.domains, self, self.attributes)
+        return scope.translated(graph).graph
 
     def dtype(self, number: int) -> np.dtype[Any]:
         """Return the dtype of a data type of ONNX."""

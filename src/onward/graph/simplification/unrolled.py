@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..declared import Input
-from ..graph import Graph, outer_names
+from ..graph import Graph, close
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
 from .writes import END, WRITE
@@ -394,8 +394,7 @@ class Unrolled:
             opset=self._graph.opset,
         )
         body.of_layers = self._graph.of_layers
-        captured = outer_names(body)
-        body.inputs += map(Input, captured)
+        captured = close(body)
         attributes = {
             "body": body,
             "captured": len(captured),

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from ....graph.graph import Graph, Input
-from .. import exported_program as schema
+from ....graph.graph import Graph, Input, close
 from .elementwise import add, binary, floor_divide, mul, power, sub
 from .expressions import dtype_of, promoted
 from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, aten, define, ignore
@@ -64,40 +63,36 @@ aten("sym_constrain_range sym_constrain_range_for_size _assert_scalar _assert_as
 aten("_assert_tensor_metadata _linalg_check_errors")(ignore)
 
 
-class Body:
-    """The body of a node: a graph of its own, whose first inputs are the node's own and the others captured.
+def _body(t: Translator) -> Translator:
+    """Return a translator that writes the body of a node."""
+    inner = Translator(t.graph.body())
+    inner.label = t.label
+    return inner
 
-    Captured constants are constants of the body, so that its layers have weights.
-    """
 
-    def __init__(self, t: Translator, own: Sequence[tuple[Any, Any]]) -> None:
-        self.outer = t
-        self.inner = Translator(Graph())
-        self.inner.label = t.label
-        self.own = [self.inner.graph.add_input(f"input_{i}", *declared) for i, declared in enumerate(own)]
-        self.captured: list[str] = []
+def _inputs(inner: Translator, values: Sequence[Any]) -> list[Any]:
+    """Return values of the body's own, which are like those of its first iteration."""
+    graph = inner.graph
+    return [_own(graph.add_input("input", dtype_of(value), _sizes(value)), value) for value in values]
 
-    def capture(self, value: Any) -> Any:
-        """Return a value of the outer graph as a value of the body."""
-        if not isinstance(value, Tensor | Symbol):
-            return value
-        name = self.outer.named(value)
-        if (array := self.outer.known(name)) is not None:
-            inner = self.inner.graph.add_constant(array)
-        else:
-            inner = self.inner.graph.add_input(f"captured_{len(self.captured)}")
-            self.captured.append(name)
-        return Symbol(inner, value.dtype) if isinstance(value, Symbol) else _own(inner, value)
 
-    def finish(self, graph: schema.Graph, results: Sequence[Any], before: Sequence[str] = ()) -> Graph:
-        """Return the body with these outputs."""
-        names = [self.inner.cast(result, dtype_of(result)) for result in results]
-        self.inner.graph.outputs = (*before, *names)
-        self.inner.graph.declared_outputs = (
-            *(Input(name) for name in before),
-            *(Input(name, dtype_of(r), _sizes(r)) for name, r in zip(names, results, strict=True)),
-        )
-        return self.inner.graph
+def _outer(t: Translator, inner: Translator, values: Sequence[Any]) -> list[Any]:
+    """Return values from around a body, of which it has the constants, so that its layers have weights."""
+    found = [_own(t.named(x), x) if isinstance(x, Tensor | Symbol) else x for x in values]
+    names = [x.name for x in found if isinstance(x, Tensor | Symbol)]
+    inner.graph.constants |= {name: array for name in names if (array := t.known(name)) is not None}
+    return found
+
+
+def _finished(inner: Translator, results: Sequence[Any], before: Sequence[str] = ()) -> Graph:
+    """Return the body with these outputs."""
+    names = [inner.cast(result, dtype_of(result)) for result in results]
+    inner.graph.outputs = (*before, *names)
+    inner.graph.declared_outputs = (
+        *(Input(name) for name in before),
+        *(Input(name, dtype_of(r), _sizes(r)) for name, r in zip(names, results, strict=True)),
+    )
+    return inner.graph
 
 
 def _sizes(value: Any) -> tuple[int | str, ...]:
@@ -110,29 +105,28 @@ def _list(value: Any) -> list[Any]:
 
 @aten("higher_order.cond")
 def cond(t: Translator, predicate: Any, then: Any, otherwise: Any, operands: Any = ()) -> Any:
-    branches, captured = {}, []
-    body = None
+    branches = {}
     for key, graph in (("then_branch", then), ("else_branch", otherwise)):
-        body = Body(t, [])
-        results = body.inner.run(graph, [body.capture(value) for value in _list(operands)])
-        branches[key], captured = body.finish(graph, results), body.captured
-    condition = t.cast(predicate, BOOL)
-    return t.add_all("If", (condition, *captured), len(then.outputs), **branches)
+        inner = _body(t)
+        branches[key] = _finished(inner, inner.run(graph, _outer(t, inner, _list(operands))))
+    inputs = t.cast(predicate, BOOL), *close(*branches.values())
+    return t.add_all("If", inputs, len(then.outputs), **branches)
 
 
 @aten("higher_order.while_loop")
 def while_loop(t: Translator, condition: Any, body: Any, carried: Any, captured: Any = ()) -> Any:
     carried, captured = _list(carried), _list(captured)
     (first,) = t.run(condition, [*carried, *captured])
-    inner = Body(t, [(INT64, ()), (BOOL, ()), *((dtype_of(v), _sizes(v)) for v in carried)])
-    values = [_own(name, value) for name, value in zip(inner.own[2:], carried, strict=True)]
-    extra = [inner.capture(value) for value in captured]
-    results = inner.inner.run(body, [*values, *extra])
-    (again,) = inner.inner.run(condition, [*results, *extra])
-    graph = inner.finish(body, results, [inner.inner.cast(again, BOOL)])
-    starts = [t.cast(value, dtype_of(value)) for value in carried]
-    inputs = ("", t.cast(first, BOOL), *starts, *inner.captured)
-    return t.add_all("Loop", inputs, len(results), body=graph, captured=len(inner.captured))
+    inner = _body(t)
+    inner.graph.add_input("iteration", INT64, ())
+    inner.graph.add_input("condition", BOOL, ())
+    values, extra = _inputs(inner, carried), _outer(t, inner, captured)
+    results = inner.run(body, [*values, *extra])
+    (again,) = inner.run(condition, [*results, *extra])
+    graph = _finished(inner, results, [inner.cast(again, BOOL)])
+    starts, names = [t.cast(value, dtype_of(value)) for value in carried], close(graph)
+    inputs = ("", t.cast(first, BOOL), *starts, *names)
+    return t.add_all("Loop", inputs, len(results), body=graph, captured=len(names))
 
 
 def _own(name: str, value: Any) -> Any:
@@ -144,14 +138,12 @@ def _own(name: str, value: Any) -> Any:
 def _scan(t: Translator, graph: Any, carried: list[Any], scanned: list[Any], captured: list[Any]) -> Any:
     if not all(isinstance(value, Tensor) for value in (*carried, *scanned)):
         raise ArgumentError("a scan over numbers is not supported")
-    slices = [Tensor("", x.dtype, x.shape[1:]) for x in scanned]
-    own = [*carried, *slices]
-    body = Body(t, [(value.dtype, _sizes(value)) for value in own])
-    values = [_own(name, value) for name, value in zip(body.own, own, strict=True)]
-    results = body.inner.run(graph, [*values, *(body.capture(value) for value in captured)])
-    inputs, options = (*carried, *scanned, *body.captured), {"num_scan_inputs": len(scanned)}
-    finished, count = body.finish(graph, results), len(body.captured)
-    return t.add_all("Scan", inputs, len(results), body=finished, captured=count, **options)
+    slices, inner = [Tensor("", x.dtype, x.shape[1:]) for x in scanned], _body(t)
+    values = _inputs(inner, [*carried, *slices])
+    body = _finished(inner, inner.run(graph, [*values, *_outer(t, inner, captured)]))
+    inputs = (*carried, *scanned, *(names := close(body)))
+    options = {"num_scan_inputs": len(scanned), "captured": len(names)}
+    return t.add_all("Scan", inputs, len(body.outputs), body=body, **options)
 
 
 define({

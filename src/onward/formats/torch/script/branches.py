@@ -12,7 +12,7 @@ import numpy as np
 from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
-from ....graph import Input
+from ....graph.graph import close
 from ....graph.structure import CONTAINERS
 from ..aten.registry import Symbol, Tensor
 from . import layouts
@@ -336,11 +336,9 @@ class _Branch(Join):
     def _add_node(self, condition: Tensor | Symbol) -> None:
         """Add the node."""
         graphs = [side.graph for side in self.sides]
-        captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
         for place, graph in enumerate(graphs):
             graph.outputs = tuple(names[place] for names in self.slots)
-            graph.inputs = [Input(name) for name in captured]
-        inputs = [self.recorder.named(condition), *captured]
+        inputs = [self.recorder.named(condition), *close(*graphs)]
         outer = self.recorder.graph
         names = outer.add_all("If", inputs, len(self.slots), then_branch=graphs[0], else_branch=graphs[1])
         for name, (inner, slot) in zip(names, self.slots.items(), strict=True):

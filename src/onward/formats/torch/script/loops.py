@@ -13,6 +13,7 @@ import numpy as np
 from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
+from ....graph.graph import Input, close
 from ....graph.node import Signature
 from ....graph.patterns import Matcher
 from ....graph.size import Size, are_same
@@ -239,12 +240,12 @@ class _Loop(Join):
         body.outputs = self.inside(self.region, self.again), *(each.output for each in carried), *stacked
         body.declared_outputs = tuple(declaration(name, body.known(name)) for name in body.outputs)
         own = [self.counter, self.condition, *(each.name for each in carried)]
-        body.inputs = [declaration(name, body.known(name)) for name in (*own, *body.captured)]
-        inputs = [number, ""] if is_for else ["", number]
-        inputs += [*map(self._initial, carried), *body.captured]
+        graph = body.without_unused().replaced(inputs=list(map(Input, own)))
+        captured = close(graph)
+        graph.inputs = [declaration(each.name, body.known(each.name)) for each in graph.inputs]
+        inputs = [*([number, ""] if is_for else ["", number]), *map(self._initial, carried), *captured]
         count = len(carried) + len(stacked)
-        names = outer.add_all("Loop", inputs, count, body=body.without_unused(), captured=len(body.captured))
-        made = iter(names)
+        made = iter(outer.add_all("Loop", inputs, count, body=graph, captured=len(captured)))
         ends = [each.b for each in self.carried.values()]
         for each in carried:
             name = next(made)

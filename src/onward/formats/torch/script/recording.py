@@ -84,7 +84,6 @@ class Recording(Graph):
         super().__init__()
         self.around, self.folded = around, folded or Folded()
         self.axes = Axes(is_general=True) if axes is None else axes
-        self.captured: list[str] = []
         self.makers: dict[str, Node] = {}  # the nodes by their outputs
         self.values: dict[str, Known | None] = {}  # None: the shape is unknown
         self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
@@ -136,9 +135,6 @@ class Recording(Graph):
         self.values[name] = self.known(name)
         if (array := self.array(name)) is not None:
             self.constants[name] = array
-        else:
-            self.inputs.append(Input(name))
-            self.captured.append(name)
         return name
 
     def find_size(self, name: str, axis: int) -> str:
