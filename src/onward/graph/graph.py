@@ -161,9 +161,7 @@ class Graph:
 
     def body(self) -> Graph:
         """Return an empty graph for a body, whose values have other names than those around it."""
-        body = Graph()
-        body._names = self._names
-        return body
+        return Graph().replaced(_names=self._names)
 
     def renamed(self, prefix: str, inputs: Sequence[str], outputs: Sequence[str]) -> Expansion:
         """Return the nodes and constants of a body with its inputs and outputs replaced by outer values.
