@@ -105,10 +105,18 @@ def series(rng: np.random.Generator) -> RandomSeries:
             inside = np.arange(T) < T - planned - 1
             values[::2][(rng.random((2, T)) < 0.15) & inside] = np.nan
             values[:, (rng.random(T) < 0.1) & inside & (np.arange(T) > 0)] = np.nan
-        first = np.datetime64("2024-02-25") + int(rng.integers(5))
+        first = np.datetime64("2024-02-25") + np.timedelta64(int(rng.integers(5)), "D")
         for t, cells in enumerate(values.T.tolist()):
             if not np.isnan(cells).all():
-                rows.append(",".join([name, str(first + t), *("" if v != v else repr(v) for v in cells)]))
+                rows.append(
+                    ",".join(
+                        [
+                            name,
+                            str(first + np.timedelta64(t, "D")),
+                            *("" if v != v else repr(v) for v in cells),
+                        ]
+                    )
+                )
         last = max((t + 1 for t in range(T) if y[t] == y[t]), default=0) if is_known else T
         for end in range(W, last + 1):
             ahead = [known[t + H] if t + H < T else np.nan for t in range(end - W, end)]
@@ -161,8 +169,8 @@ def typed(rng: np.random.Generator) -> TypedTable:
     times = {
         "int": pa.array((1_700_000_000_000_000_000 + 1_000 * step).tolist()),
         "float": pa.array((step / 8 - 1).tolist()),
-        "date": pa.array((day + step).tolist()),
-        "second": pa.array((second + step).tolist(), pa.timestamp("s")),
+        "date": pa.array((day + step.astype("timedelta64[D]")).tolist()),
+        "second": pa.array((second + step.astype("timedelta64[s]")).tolist(), pa.timestamp("s")),
     }
     known = rng.random(5) < rng.choice([1.0, 0.6])
     of_sequence = {

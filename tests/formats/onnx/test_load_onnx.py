@@ -420,3 +420,26 @@ def test_inputs_in_order_include_those_with_defaults_once_a_plan_exists() -> Non
     with pytest.raises(errors.SignatureError, match="missing inputs: y"):
         model(x, w)
     np.testing.assert_array_equal(model(x, w, y)[0], (x + w) * y)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_bodies_use_what_a_call_passes_for_a_default_value(depth: int) -> None:
+    """They used the default value."""
+    output = helper.make_tensor_value_info("y0", TensorProto.FLOAT, [3])
+    branch = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y0"])], "inner", [], [output])
+    for level in range(1, depth + 1):
+        other = helper.make_node("Sub", ["x", "w"], [f"n{level}"])
+        name = helper.make_tensor_value_info(f"n{level}", TensorProto.FLOAT, [3])
+        branches = {"then_branch": branch, "else_branch": helper.make_graph([other], "other", [], [name])}
+        choice = helper.make_node("If", ["condition"], [f"y{level}"], **branches)
+        output = helper.make_tensor_value_info(f"y{level}", TensorProto.FLOAT, [3])
+        branch = helper.make_graph([choice], f"level {level}", [], [output])
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xw"]
+    inputs.insert(1, helper.make_tensor_value_info("condition", TensorProto.BOOL, []))
+    w = numpy_helper.from_array(np.ones(3, np.float32), "w")
+    model = open_model(helper.make_model(helper.make_graph(branch.node, "g", inputs, branch.output, [w])))
+    x, five = np.arange(3, dtype=np.float32), np.full(3, 5, np.float32)
+    for condition, sign in ((True, 1), (False, -1)):
+        for _ in range(2):  # a call without the input must not decide the next one
+            np.testing.assert_array_equal(model(x, np.array(condition))[0], x + sign)
+            np.testing.assert_array_equal(model(x, np.array(condition), five)[0], x + 5 * sign)

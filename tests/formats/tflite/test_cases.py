@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import support
+from support import arrays_of
 
 import onward
 
@@ -15,7 +16,7 @@ FLOATS = ["keras_bilstm", "keras_gru", "keras_lstm"]
 
 def opened(name: str) -> tuple[Any, Any, Any]:
     """The model, the inputs and the expected outputs."""
-    arrays = np.load(FOLDER / f"{name}.npz")
+    arrays = arrays_of(FOLDER / f"{name}.npz")
     return onward.load(FOLDER / f"{name}.tflite"), arrays["x"], arrays["y0"]
 
 

@@ -91,8 +91,9 @@ class Scope:
             if self.outer is None:
                 raise FileError(f"the value {name} is not defined")
             self.names[name] = found = self.outer.find(name)
-            if (constant := self.outer.graph.constants.get(found)) is not None:
-                self.graph.constants[found] = constant
+            outer = self.outer.graph
+            if found in outer.constants and found not in outer.defaults:
+                self.graph.constants[found] = outer.constants[found]
         return self.names[name]
 
     def add_nodes(self, nodes: Sequence[messages.Node]) -> None:
