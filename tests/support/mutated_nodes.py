@@ -104,6 +104,7 @@ NODES: list[tuple[str, list[Any], int, dict[str, Any]]] = [
     ("DFT", [floats(1, 4, 1), None, np.int64(1)], 1, {"onesided": 1}),
     ("STFT", [floats(1, 16, 1), np.int64(4), floats(8)], 1, {"onesided": 1}),
     ("GridSample", [IMAGE, floats(2, 3, 3, 2)], 1, {"mode": "linear", "padding_mode": "border"}),
+    ("GroupedMatMul", [floats(5, 4), floats(2, 4, 3), ints(2, 5)], 1, {}),
     ("Col2Im", [floats(1, 4, 4), ints(4, 4), ints(2, 2)], 1, {"strides": [2, 2]}),
     ("Mod", [ints(5, -3), ints(3, 2)], 1, {"fmod": 0}),
     ("BitShift", [byte(3), byte(3)], 1, {"direction": "LEFT"}),

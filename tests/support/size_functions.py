@@ -231,6 +231,7 @@ torch.nn.functional.one_hot((x[:, 0, 0] * 1.5).long(), {a}).float()
 torch.nn.functional.one_hot((x[:, 0, 0] * 1.5).long()).float()
 torch.nn.functional.embedding((x[:, 0, 0] * 1.5).long(), torch.ones({a}, 4).cumsum(0))
 torch.nn.functional.nll_loss(x[:, 0], (x[:{a}, 0, 0] * 1.5).long())
+torch._grouped_mm(x, torch.ones(x.size(0), 4, 4).cumsum(1))
 torch.index_select(x, 1, (x[:, 0, 0] * 1.5).long())
 x[(x[:, 0, 0] * 1.5).long()]
 x[:, (x[:, 0, 0] * 1.5).long()]
@@ -262,6 +263,8 @@ a, b = torch.split(x, {a}, 1)|return a
 a, b, c = x.chunk(3, 1)|return b
 a, b = x.chunk(2, 1)|return a - b
 a, b = x.unbind(1)|return a
+w = torch.ones({a}, 4, 8).cumsum(0)|n = torch.arange({a}).add(1)|return torch._grouped_mm(x[0, :{a}], w, n.int())
+w = torch.ones({a}, 3, 4).cumsum(0)|n = torch.arange({a}).add(1)|return torch._grouped_mm(w, x[0, :{a}].t(), n.int())
 y = x[:, 0]|for i in range({a}):|    y = y + x[:, i]|return y
 y = x.clone()|y[:, {i}] = 5.0|return y
 y = x.clone()|y[:, {i}:{j}] = torch.ones({a}, 4)|return y

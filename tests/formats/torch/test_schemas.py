@@ -13,7 +13,8 @@ from onward.formats.torch.aten.overloads import overload
 from onward.formats.torch.aten.registry import OPERATORS, Tensor
 from onward.formats.torch.aten.schemas import REQUIRED, completed, overloads, schema, taken
 
-DOMAINS = ("_operator.", "torch.", "math.", "higher_order.")  # of operators that are not ATen's
+# of operators that are not ATen's
+DOMAINS = ("_operator.", "torch.", "math.", "higher_order.", "transformers.")
 ATEN = sorted(key for key in OPERATORS if not key.startswith(DOMAINS))
 X = Tensor("x", np.dtype(np.float32), (None, None))
 

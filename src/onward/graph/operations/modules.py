@@ -56,6 +56,7 @@ NAMES = {
     ),
     "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
     "grid_sample": "GridSample AffineGrid",
+    "grouped_product": "GroupedMatMul",
     "resize": "Resize",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
     "sequences": (

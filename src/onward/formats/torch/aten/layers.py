@@ -78,6 +78,23 @@ define({
 })  # fmt: skip
 
 
+@aten("_grouped_mm")
+def grouped_mm(t: Translator, self: Tensor, mat2: Tensor, offs: Tensor | None = None) -> str:
+    """The products of groups of rows, or of columns, and a matrix for each group."""
+    if offs is None:
+        return _product(t, self, mat2, 3, 3)
+    if (self.rank, mat2.rank) == (2, 3):
+        return t.add("GroupedMatMul", self, mat2, offs)
+    if (self.rank, mat2.rank) == (3, 2):
+        y = t.add("GroupedMatMul", transposed(t, mat2, mat2), transposed(t, self, self), offs)
+        return t.add("Transpose", y, perm=[1, 0])
+    raise ArgumentError(f"the factors of groups have {self.rank} and {mat2.rank} axes; expected 2 and 3")
+
+
+# transformers exports it for dtypes in which older versions of PyTorch lack _grouped_mm.
+aten("transformers.grouped_mm_fallback.default")(grouped_mm)
+
+
 @aten("addbmm")
 def addbmm(
     t: Translator, self: Tensor, batch1: Tensor, batch2: Tensor, beta: Number = 1, alpha: Number = 1

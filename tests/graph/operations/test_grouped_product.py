@@ -1,0 +1,44 @@
+"""GroupedMatMul against the product of each row and the matrix of its group."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.in_one_test import in_one_test
+
+from onward.errors import ArgumentError, ShapeError
+from onward.graph.operations import OPERATIONS
+
+
+def compute(*inputs: Any) -> Any:
+    return OPERATIONS["GroupedMatMul"].compute(inputs, {})[0]
+
+
+@in_one_test("seed", range(100))
+def test_row_is_multiplied_by_the_matrix_of_another_group(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    M, G, K, N = (int(rng.choice([0, 1, 2, 5, 17])), *map(int, rng.choice([1, 2, 3, 9], 3)))
+    dtype = rng.choice([np.float32, np.float64, np.int32])
+    A, B = ((10 * rng.standard_normal(shape)).astype(dtype) for shape in ((M, K), (G, K, N)))
+    ends = np.sort(rng.integers(0, M + 1, G)).astype(rng.choice([np.int32, np.int64]))
+    y = compute(A, B, ends)
+    assert (y.shape, y.dtype) == ((M, N), A.dtype)
+    for row in range(M):
+        group = int((ends <= row).sum())
+        matrix = B[group] if group < G else np.zeros((K, N), dtype)
+        np.testing.assert_array_equal(y[row], OPERATIONS["MatMul"].compute([A[row], matrix], {})[0])
+
+
+@pytest.mark.parametrize("ends", [[2, 1], [-1, 2], [1, 4]])
+def test_groups_outside_the_rows_are_computed(ends: list[int]) -> None:
+    with pytest.raises(ArgumentError, match="expected them to ascend from 0 to 3"):
+        compute(np.ones((3, 2), np.float32), np.ones((2, 2, 5), np.float32), np.array(ends))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3,), (2, 3, 4), (2,)), ((5, 3), (2, 4, 3), (2,)), ((5, 3), (2, 3, 4), (3,))]
+)
+def test_shapes_that_do_not_match_are_accepted(shapes: Any) -> None:
+    A, B, ends = shapes
+    with pytest.raises(ShapeError, match="takes arrays of shapes"):
+        OPERATIONS["GroupedMatMul"].signatures([np.zeros(A, "f"), np.zeros(B, "f"), np.zeros(ends, "i4")], {})
