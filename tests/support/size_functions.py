@@ -263,8 +263,8 @@ a, b = torch.split(x, {a}, 1)|return a
 a, b, c = x.chunk(3, 1)|return b
 a, b = x.chunk(2, 1)|return a - b
 a, b = x.unbind(1)|return a
-w = torch.ones({a}, 4, 8).cumsum(0)|n = torch.arange({a}).add(1)|return torch._grouped_mm(x[0, :{a}], w, n.int())
-w = torch.ones({a}, 3, 4).cumsum(0)|n = torch.arange({a}).add(1)|return torch._grouped_mm(w, x[0, :{a}].t(), n.int())
+n = torch.arange({a}).int() + 1|w = torch.ones({a}, 4, 8).cumsum(0)|return torch._grouped_mm(x[0, :{a}], w, n)
+n = torch.arange(len(x)).int() + 1|w = x.cumsum(0)|return torch._grouped_mm(w, x[0, :len(x)].t(), n)
 y = x[:, 0]|for i in range({a}):|    y = y + x[:, i]|return y
 y = x.clone()|y[:, {i}] = 5.0|return y
 y = x.clone()|y[:, {i}:{j}] = torch.ones({a}, 4)|return y
