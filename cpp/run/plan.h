@@ -155,6 +155,9 @@ public:
     void dense(const Dense<double>& W, const View& x, const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
+    // y (M, N) = the rows of a (M, K) times the matrices b (G, K, N) of their groups, whose ends (G), of dtype int64,
+    // ascend; rows after the last group are 0. The step throws BadValue, with a message that starts with `name`.
+    void grouped_matmul(const View& a, const View& b, const View& ends, const View& y, const char* name);
 
     // Steps on bytes with scales and zero points, as ONNX's operators of the same names. x and y of the first must be
     // contiguous.

@@ -259,7 +259,8 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
 #ifndef ONWARD_NO_FLOAT64
     {"dense", read<&Plan::dense>},
 #endif
-    {"matmul", read<&Plan::matmul>}, {"quantize_dynamically", read<&Plan::quantize_dynamically>},
+    {"matmul", read<&Plan::matmul>}, {"grouped_matmul", read<&Plan::grouped_matmul>},
+    {"quantize_dynamically", read<&Plan::quantize_dynamically>},
     {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},
     {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},
     {"masked_steps", read<&Plan::masked_steps>}, {"quantized_lstm", read<&Plan::quantized_lstm>},

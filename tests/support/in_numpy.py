@@ -24,7 +24,6 @@ WITHOUT_STEPS = {
             "SequenceMap StringConcat StringSplit"
         ),
         BY_VALUE: "Compress NonZero NonMaxSuppression Unique",
-        "values tell which rows each of its products has": "GroupedMatMul",
         RANDOM: "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
         CONSTANT: "Shape Size HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
         RARE: "BitCast BitShift TensorScatter MaxUnpool Det GridSample AffineGrid",

@@ -29,24 +29,6 @@ size_t row_axes_of(const View& view, Size row_axes) {
     return size_t(row_axes);
 }
 
-// Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
-void pack(const Kernels<float>& kernels, const float* matrix, const Steps& steps, Size K, Size N, float* panels) {
-    const Size L = kernels.L;
-    for (Size first = 0; first < N; first += L, panels += K * L) {
-        const Size n = std::min(L, N - first);
-        if (n < L) std::fill_n(panels, K * L, 0.0f);
-        copy_matrix(kernels, matrix + first * steps[1], steps, K, n, panels, L);
-    }
-}
-
-Steps steps_of(const View& view) { return {view.strides.end()[-2], view.strides.back()}; }
-
-View transposed(View view) {
-    std::swap(view.shape.end()[-2], view.shape.end()[-1]);
-    std::swap(view.strides.end()[-2], view.strides.end()[-1]);
-    return view;
-}
-
 // Whether n > 0 numbers are all +0.
 bool are_zeros(const float* x, Size n) {
     return std::bit_cast<uint32_t>(*x) == 0 && std::memcmp(x, x + 1, size_t(n - 1) * sizeof(float)) == 0;
@@ -57,63 +39,6 @@ bool has_negative_zero(const float* x, Size n) {
     for (Size i = 0; i < n; i++) found |= std::bit_cast<uint32_t>(x[i]) == 0x80000000;
     return found;
 }
-
-// The time of a product of M rows and a matrix of N columns, which are the lanes of vectors: multiplying takes twice as
-// long as packing.
-Size cost(Size M, Size N, Size L) { return 2 * M * ceil_div(N, L) + N; }
-
-constexpr Size most_filters = 4;
-constexpr double most_packed = 1e15;  // numbers in a matrix: more than memory holds
-
-// y (M, N) = a (M, K) b (K, N).
-struct MatrixProduct {
-    Size M, N, K;
-    Steps a, b, y;
-
-    Size rows() const { return std::min(M, rows_at_once); }
-    Size memory(Size L) const { return ceil_div(N, L) * L * (K + 1 + rows()) + rows() * K; }
-
-    // Without a matrix b, multiplies by that of the last call with this memory.
-    void run(const Kernels<float>& kernels, const float* from, const float* by, float* to, float* memory) const {
-        const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L;
-        float *const weights = memory, *const zeros = weights + units * K, *const out = zeros + units,
-              *const gathered = out + rows() * units;
-        if (by) pack(kernels, by, b, K, N, weights), std::fill_n(zeros, units, 0.0f);
-        const Panels<float> panels{1, K, blocks, Format::native, weights, zeros, K * L * Size(sizeof(float))};
-        const bool in_place = units == N && y[1] == 1;
-        for (Size first = 0; first < M; first += rows(), from += rows() * a[0], to += rows() * y[0]) {
-            const Size n = std::min(rows(), M - first);
-            Operand<float> operand{from, a[0]};
-            if (a[1] != 1) {
-                copy_matrix(kernels, from, a, n, K, gathered, K);
-                operand = {gathered, K};
-            }
-            kernels.product(panels, operand, n, in_place ? to : out, in_place ? y[0] : units, nullptr, {0, blocks});
-            for (Size row = 0; row < n && !in_place; row++) {
-                const float* const sums = out + row * units;
-                float* const y_row = to + row * y[0];
-                if (y[1] == 1 && N > 2 * L)
-                    std::memcpy(y_row, sums, N * sizeof(float));
-                else if (y[1] == 1)
-                    for (Size unit = 0; unit < N; unit++) y_row[unit] = sums[unit];
-                else
-                    for (Size unit = 0; unit < N; unit++) y_row[unit * y[1]] = sums[unit];
-            }
-        }
-    }
-
-    // For few rows of a. Reads b, whose rows start at these offsets, in place.
-    void filter(const Kernels<float>& kernels, const float* from, const float* by, const Size* rows_of_b, float* to,
-                float* memory) const {
-        const bool in_place = M == 1 || a[0] == 1;
-        for (Size k = 0; k < K && !in_place; k++)
-            for (Size row = 0; row < M; row++) memory[k * M + row] = from[row * a[0] + k * a[1]];
-        const float* const weights = in_place ? from : memory;
-        const Size weight_stride = in_place ? a[1] : M;
-        WindowVectors vectors(kernels, {by, to, y[0], K, M, rows_of_b, weights, weight_stride, 0, nullptr});
-        vectors.add(0, 0, N), vectors.finish();
-    }
-};
 
 }  // namespace
 
@@ -321,60 +246,6 @@ void Plan::dense(const Dense<double>& W, const View& x, const View& y) {
         Interrupt interrupt;
         W.forward(at<double>(x, spaces), rows, at<double>(y, spaces), interrupt);
         interrupt.throw_if_happened();
-    });
-}
-
-// y = a b for each of some matrices: packs b and multiplies rows of a by it, as `product` does. Rows whose numbers are
-// not adjacent are gathered first.
-void Plan::matmul(const View& a, const View& b, const View& y) {
-    check_floats({&a, &b, &y});
-    const size_t axes = y.shape.size();
-    if (axes < 2 || a.shape.size() < 2 || b.shape.size() < 2)
-        throw std::out_of_range("a matrix product needs views with at least two axes");
-    const Size K = a.shape.back();
-    const MatrixProduct product{y.shape[axes - 2], y.shape[axes - 1], K, steps_of(a), steps_of(b), steps_of(y)};
-    const Size M = product.M, N = product.N;
-    for (const Size size : {M, N})  // where strides are 0, sizes need no memory
-        if ((double(size) + 1) * (double(K) + 1) > most_packed) throw std::bad_alloc();
-    if (cost(N, M, kernels.L) < cost(M, N, kernels.L)) return matmul(transposed(b), transposed(a), transposed(y));
-    // The offsets of all matrices of an operand, broadcast to those of y.
-    auto offsets = [&](const View& operand, Size rows, Size columns) {
-        if (operand.shape.size() > axes || operand.shape.end()[-2] != rows || operand.shape.back() != columns)
-            throw std::out_of_range("the shapes of a matrix product do not match");
-        View view{0, 0, y.shape, y.strides};
-        for (size_t axis = 0, missing = axes - operand.shape.size(); axis + 2 < axes; axis++) {
-            const Size size = axis < missing ? 1 : operand.shape[axis - missing];
-            view.strides[axis] = size == 1 ? 0 : operand.strides[axis - missing];
-            if (size != 1 && size != y.shape[axis]) throw std::out_of_range("matrices do not broadcast to a product");
-        }
-        return Offsets(kept, view, 0, axes - 2);
-    };
-    const Size* rows_of_b = nullptr;
-    if (M <= most_filters && product.b[1] == 1 && product.y[1] == 1) {
-        Size* const rows = kept.take<Size>(K);
-        for (Size k = 0; k < K; k++) rows[k] = k * product.b[0];
-        rows_of_b = rows;
-    }
-    const Offsets of_y = offsets(y, M, N);
-    const Size rows = of_y.count * M, work = rows * K * N;
-    add([=, this, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
-         b_offsets = offsets(b, K, N)](std::byte* const* spaces) {
-        in_parts(rows, ceil_div(rows, rows_worth_a_thread), work, [&](Size row, Size end) {
-            const Temporary<float> memory(rows_of_b ? M * K : product.memory(kernels.L));
-            MatrixProduct part = product;
-            for (const float* packed = nullptr; row < end; row += part.M) {
-                const Size i = row / M;
-                part.M = std::min(M - row % M, end - row);
-                const float* const from = at<float>(a, spaces) + a_offsets[i] + row % M * product.a[0];
-                const float* const by = at<float>(b, spaces) + b_offsets[i];
-                float* const to = at<float>(y, spaces) + of_y[i] + row % M * product.y[0];
-                if (rows_of_b)
-                    part.filter(kernels, from, by, rows_of_b, to, memory.data());
-                else
-                    part.run(kernels, from, by == packed ? nullptr : by, to, memory.data());
-                packed = by;
-            }
-        });
     });
 }
 

@@ -3,10 +3,13 @@
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Operand, Signature
+from ..node import AnyArray, Node, Operand, Signature
+from ..plan.builder import Builder
+from ..plan.view import View
 from .products import last_size, multiply
-from .registry import operation
+from .registry import Inputs, operation
 from .signatures import common_dtype
+from .value import typed_view
 
 
 def _signature(A: Operand, B: Operand, ends: Operand) -> Signature:
@@ -32,6 +35,17 @@ def grouped_matmul(A: AnyArray, B: AnyArray, ends: AnyArray) -> AnyArray:
         if first < end:
             y[first:end] = multiply(A[first:end], matrix)
     return y
+
+
+@grouped_matmul.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, B = (typed_view(b, value, ("float32",)) for value in inputs[:2])
+    ends = typed_view(b, inputs[2], ("int32", "int64"))
+    if A is None or B is None or ends is None:
+        return None
+    y = b.new(*shapes[0])
+    b.add("grouped_matmul", A, B, b.cast(ends, "int64"), y, str(node))
+    return [y]
 
 
 grouped_matmul.reading(last_size)
