@@ -81,7 +81,11 @@ vec_of<Real> evaluate(Activation<Real> f, vec_of<Real> x) {
         case Function::elu: return beta * (x < Real(0) ? alpha * expm1_negative<Real>(x) : x);
         case Function::exponential: return exp<Real>(x);
         case Function::gelu: return gelu<Real>(x);
-        case Function::hard_sigmoid: return clip(fma(alpha, x, beta), Real(0), Real(1));
+        case Function::hard_sigmoid:
+        case Function::hard_swish: {
+            const vec_of<Real> y = clip(fma(alpha, x, beta), Real(0), Real(1));
+            return f.function == Function::hard_swish ? x * y : y;
+        }
         case Function::leaky_relu: return x < Real(0) ? alpha * x : x;
         case Function::mish: return mish<Real>(x);
         case Function::relu: return relu<Real>(x);

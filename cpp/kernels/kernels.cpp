@@ -203,6 +203,7 @@ void activate(Activation<Real> function, Size n, const Real* x, Real* y) {
     };
     switch (function.function) {
         case Function::hard_sigmoid: return map_constant.template operator()<Function::hard_sigmoid>();
+        case Function::hard_swish: return map_constant.template operator()<Function::hard_swish>();
         case Function::leaky_relu: return map_constant.template operator()<Function::leaky_relu>();
         case Function::exponential: return map(n, x, y, exp<Real>);
         case Function::relu: return map(n, x, y, relu<Real>);

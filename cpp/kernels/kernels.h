@@ -18,8 +18,8 @@ using Size = std::int64_t;  // sizes and indices; long has only 32 bits on Windo
 enum class Cell { rnn, rnn_relu, lstm, gru, gru_reset_before };
 
 enum class Function {
-    affine, elu, exponential, gelu, hard_sigmoid, leaky_relu, mish, relu, relu6, scaled_tanh, sigmoid, silu,
-    softplus, softsign, tanh, thresholded_relu
+    affine, elu, exponential, gelu, hard_sigmoid, hard_swish, leaky_relu, mish, relu, relu6, scaled_tanh, sigmoid,
+    silu, softplus, softsign, tanh, thresholded_relu
 };
 
 enum class Unary {

@@ -15,8 +15,9 @@ inline constexpr std::pair<const char*, Cell> cells[] = {
 };
 inline constexpr std::pair<const char*, Function> functions[] = {
     {"affine", Function::affine}, {"elu", Function::elu}, {"exponential", Function::exponential},
-    {"gelu", Function::gelu}, {"hard_sigmoid", Function::hard_sigmoid}, {"leaky_relu", Function::leaky_relu},
-    {"mish", Function::mish}, {"relu", Function::relu}, {"relu6", Function::relu6},
+    {"gelu", Function::gelu}, {"hard_sigmoid", Function::hard_sigmoid},
+    {"hard_swish", Function::hard_swish}, {"leaky_relu", Function::leaky_relu}, {"mish", Function::mish},
+    {"relu", Function::relu}, {"relu6", Function::relu6},
     {"scaled_tanh", Function::scaled_tanh}, {"sigmoid", Function::sigmoid}, {"silu", Function::silu},
     {"softplus", Function::softplus}, {"softsign", Function::softsign}, {"tanh", Function::tanh},
     {"thresholded_relu", Function::thresholded_relu},

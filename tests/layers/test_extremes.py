@@ -20,7 +20,8 @@ from onward.layers.graphs import graph_of
 
 ACTIVATIONS = [
     *("elu", "exponential", "gelu", "hard_sigmoid", "hard_sigmoid_keras2", "leaky_relu", "linear", "mish"),
-    *("relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh", "thresholded_relu"),
+    *("hard_swish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh"),
+    "thresholded_relu",
     *(("affine", -1.5, 0.0), ("affine", 1.0, 0.0), ("scaled_tanh", 2.0, 0.5), ("elu", 0.0)),
 ]  # fmt: skip
 

@@ -28,6 +28,7 @@ FUNCTIONS = {
     "elu": torch.nn.functional.elu,
     "gelu": torch.nn.functional.gelu,
     "hard_sigmoid": torch.nn.functional.hardsigmoid,
+    "hard_swish": torch.nn.functional.hardswish,
     "leaky_relu": torch.nn.functional.leaky_relu,
     "mish": torch.nn.functional.mish,
     "relu": torch.nn.functional.relu,

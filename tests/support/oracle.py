@@ -22,6 +22,7 @@ FUNCTIONS: dict[str, Any] = {
     "gelu": lambda x: np.array([v / 2 * math.erfc(-v / math.sqrt(2)) for v in x]),
     "hard_sigmoid": lambda x, alpha=1 / 6, beta=0.5: np.clip(alpha * x + beta, 0, 1),
     "hard_sigmoid_keras2": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "leaky_relu": lambda x, alpha=0.01: np.where(x < 0, alpha * x, x),
     "linear": lambda x: x,
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),

@@ -15,6 +15,7 @@ FUNCTIONS: tuple[Any, ...] = (
         "relu6",
         "hard_sigmoid",
         "hard_sigmoid_keras2",
+        "hard_swish",
         "softsign",
         "linear",
         "silu",

@@ -30,6 +30,7 @@ FUNCTIONS = {
     "gelu": Function("gelu"),  # x Phi(x), Phi the normal distribution
     "hard_sigmoid": Function("hard_sigmoid", 1 / 6, 0.5, takes=2),  # alpha x + beta, clipped to [0, 1]
     "hard_sigmoid_keras2": Function("hard_sigmoid", 0.2, 0.5),
+    "hard_swish": Function("hard_swish", 1 / 6, 0.5),  # x hard_sigmoid(x)
     "leaky_relu": Function("leaky_relu", 0.01, takes=1),  # x, or alpha x where x < 0
     "linear": Function("affine", 1.0, 0.0),  # x
     "mish": Function("mish"),  # x tanh(log(1 + exp(x)))

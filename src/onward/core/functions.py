@@ -43,6 +43,11 @@ def _of_mish(x: Array, alpha: float, beta: float) -> Array:
     return t + x * _sigmoid(x) * (1 - t) * (1 + t)
 
 
+def _of_hard_swish(x: Array, alpha: float, beta: float) -> Array:
+    sum = alpha * x + beta
+    return np.clip(sum, 0, 1) + x * alpha * ((sum > 0) & (sum < 1))
+
+
 def _of_scaled_tanh(x: Array, alpha: float, beta: float) -> Array:
     t = activate(("tanh", 0, 0), beta * x)
     return alpha * beta * (1 - t) * (1 + t)
@@ -55,6 +60,7 @@ DERIVATIVES: dict[str, Callable[[Array, float, float], Any]] = {
     "exponential": lambda x, alpha, beta: activate(("exponential", 0, 0), x),
     "gelu": lambda x, alpha, beta: _normal(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
     "hard_sigmoid": lambda x, alpha, beta: alpha * ((alpha * x + beta > 0) & (alpha * x + beta < 1)),
+    "hard_swish": _of_hard_swish,
     "leaky_relu": lambda x, alpha, beta: np.where(x > 0, 1, alpha),
     "mish": _of_mish,
     "relu": lambda x, alpha, beta: x > 0,

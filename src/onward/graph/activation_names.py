@@ -29,6 +29,7 @@ RECURRENT = {
 OPERATORS = RECURRENT | {
     "Exp": Meaning("exponential"),
     "Gelu": Meaning("gelu"),
+    "HardSwish": Meaning("hard_swish"),
     "Mish": Meaning("mish"),
     "Selu": Meaning("selu"),
     "Swish": Meaning("silu"),

@@ -22,9 +22,9 @@ class Activation(Layer):
     """An elementwise function by name: y = f(x).
 
     affine(alpha, beta), elu(alpha), exponential, gelu, hard_sigmoid(alpha, beta), hard_sigmoid_keras2,
-    leaky_relu(alpha), linear, mish, relu, relu6, scaled_tanh(alpha, beta), selu, sigmoid, silu (or swish),
-    softplus, softsign, tanh, thresholded_relu(alpha), as ONNX and Keras define them; hard_sigmoid is that of
-    Keras 3 and PyTorch.
+    hard_swish, leaky_relu(alpha), linear, mish, relu, relu6, scaled_tanh(alpha, beta), selu, sigmoid, silu
+    (or swish), softplus, softsign, tanh, thresholded_relu(alpha), as ONNX and Keras define them; hard_sigmoid
+    is that of Keras 3 and PyTorch.
 
     Raises ArgumentError for an unknown name and for missing or unexpected parameters.
 

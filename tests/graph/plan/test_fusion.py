@@ -148,6 +148,19 @@ def test_a_product_whose_value_a_composition_reads_twice_is_not_activated_in_pla
     x, W = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((17, 4), (4, 7)))
     graph = Graph()
     product = graph.add("MatMul", graph.add_input("x", np.float32, ("n", 4)), graph.add_constant(W))
-    graph.outputs = (graph.add("HardSwish", product),)
-    expected = (x @ W) * np.clip((x @ W) / 6 + 0.5, 0, 1)
+    graph.outputs = (graph.add("Swish", product, alpha=1.5),)
+    expected = (x @ W) / (1 + np.exp(-1.5 * (x @ W)))
     np.testing.assert_allclose(Model(graph)(x), expected, rtol=0, atol=1e-5)
+
+
+def test_a_hard_swish_is_part_of_the_product_before_it() -> None:
+    """It took one more pass over the results, with two operations."""
+    rng = np.random.default_rng(0)
+    x, W = (rng.standard_normal(shape).astype(np.float32) for shape in ((17, 4), (4, 7)))
+    graph = Graph()
+    product = graph.add("MatMul", graph.add_input("x", np.float32, ("n", 4)), graph.add_constant(W))
+    graph.outputs = (graph.add("HardSwish", product),)
+    model = Model(graph)
+    expected = (x @ W) * np.clip((x @ W) / 6 + 0.5, 0, 1)
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-5)
+    assert {name.split()[0] for name, _ in model.steps(x, calls=1)} == {"product", "copy"}

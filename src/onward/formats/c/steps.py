@@ -44,6 +44,7 @@ ACTIVATIONS = {  # the function, and which of alpha and beta it takes
     "exponential": ("exponential", 0),
     "gelu": ("gelu", 0),
     "hard_sigmoid": ("hard_sigmoid", 2),
+    "hard_swish": ("hard_swish", 2),
     "leaky_relu": ("leaky_relu", 1),
     "mish": ("mish", 0),
     "relu": ("relu", 0),

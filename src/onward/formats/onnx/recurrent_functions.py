@@ -17,6 +17,7 @@ FORMULAS = {
     "exponential": "Exp({x})",
     "gelu": "Gelu({x})",
     "hard_sigmoid": "HardSigmoid({x}, alpha={alpha}, beta={beta})",
+    "hard_swish": "HardSwish({x})",
     "leaky_relu": "LeakyRelu({x}, alpha={alpha})",
     "mish": "Mish({x})",
     "relu": "Relu({x})",

@@ -57,7 +57,7 @@ _calls: dict[str, Callable[..., Call]] = {
 for _name, _call in _calls.items():
     _define(_name, _call)
 for _name, _meaning in OPERATORS.items():
-    if _name not in (*_calls, "Gelu", "Swish"):
+    if _name not in (*_calls, "Gelu", "HardSwish", "Swish"):
         _define(_name, _function(*_meaning), *_meaning.parameters)
 
 
@@ -80,10 +80,10 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
     return 0.5 * x * (1 + inner.apply("Tanh"))
 
 
-@composed("HardSwish", widens=True, has_steps=True)
+@composed("HardSwish", widens=True)
 def hard_swish(x: Any) -> Any:
     """x max(0, min(1, x / 6 + 1 / 2))"""
-    return x * x.apply("HardSigmoid", alpha=1 / 6, beta=0.5)
+    return x.apply("Activate", function="hard_swish")
 
 
 @composed("Swish", widens=True)

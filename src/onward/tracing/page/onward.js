@@ -146,11 +146,12 @@ function released(owner, free, pointer, from = core) {
 
 // The order and the defaults of the functions in cpp/kernels/kernels.h and onward.Activation.
 const CORE_FUNCTIONS = [
-  "affine", "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "mish", "relu", "relu6", "scaled_tanh",
-  "sigmoid", "silu", "softplus", "softsign", "tanh", "thresholded_relu",
+  "affine", "elu", "exponential", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu", "mish", "relu", "relu6",
+  "scaled_tanh", "sigmoid", "silu", "softplus", "softsign", "tanh", "thresholded_relu",
 ];
 const DEFAULTS = {
-  elu: [1, 1], hard_sigmoid: [1 / 6, 0.5], leaky_relu: [0.01], thresholded_relu: [1],
+  elu: [1, 1], hard_sigmoid: [1 / 6, 0.5], hard_swish: [1 / 6, 0.5], leaky_relu: [0.01],
+  thresholded_relu: [1],
   hard_sigmoid_keras2: [0.2, 0.5, "hard_sigmoid"], linear: [1, 0, "affine"],
   selu: [1.6732632423543772, 1.0507009873554805, "elu"], swish: [0, 0, "silu"],
 };
@@ -300,6 +301,10 @@ const DERIVATIVES = {
   exponential: (x, y) => y,
   gelu: (x, y) => (x ? y / x : 0.5) + (x * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI),
   hard_sigmoid: (x, y, alpha, beta) => (alpha * x + beta > 0 && alpha * x + beta < 1 ? alpha : 0),
+  hard_swish: (x, y, alpha, beta) => {
+    const sum = alpha * x + beta;
+    return sum <= 0 ? 0 : sum >= 1 ? 1 : sum + alpha * x;
+  },
   leaky_relu: (x, y, alpha) => (x > 0 ? 1 : alpha),
   mish: (x) => {
     const t = Math.tanh(Math.log1p(Math.exp(x)));

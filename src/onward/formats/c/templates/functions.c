@@ -218,6 +218,11 @@ static inline float hard_sigmoid(float x, float alpha, float beta)
     return clip(ONWARD_FMA(alpha, x, beta), 0.0f, 1.0f);
 }
 
+static inline float hard_swish(float x, float alpha, float beta)
+{
+    return x * hard_sigmoid(x, alpha, beta);
+}
+
 static inline float leaky_relu(float x, float alpha)
 {
     return x < 0.0f ? alpha * x : x;
