@@ -45,7 +45,8 @@ def _of_mish(x: Array, alpha: float, beta: float) -> Array:
 
 def _of_hard_swish(x: Array, alpha: float, beta: float) -> Array:
     sum = alpha * x + beta
-    return np.clip(sum, 0, 1) + x * alpha * ((sum > 0) & (sum < 1))
+    slope: Array = np.clip(sum, 0, 1) + x * alpha * ((sum > 0) & (sum < 1))
+    return slope
 
 
 def _of_scaled_tanh(x: Array, alpha: float, beta: float) -> Array:
