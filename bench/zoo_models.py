@@ -152,6 +152,16 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
         **{"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
     },
     "xLSTM": {"num_heads": 4, "chunk_size": 8},
+    "Bamba": {
+        **{"intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2},
+        **{"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16},
+        **{"mamba_chunk_size": 8, "mamba_n_groups": 1},
+    },
+    "FalconH1": {
+        **{"intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+        **{"mamba_d_ssm": 128, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16},
+        **{"mamba_chunk_size": 8},
+    },
 }
 
 
