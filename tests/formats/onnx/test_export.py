@@ -88,7 +88,7 @@ def test_the_layers_of_an_exported_model_preserve_the_bits(
 
 
 def test_exported_per_step_layers_stream(tmp_path: Path) -> None:
-    names = ("relu", "silu", "relu6", "selu", "gelu", "mish", "hard_sigmoid_keras2", "elu", "hard_swish")
+    names = "relu silu relu6 selu gelu mish hard_sigmoid_keras2 hard_swish elu softsign".split()
     between: list[Any] = [onward.Activation(name) for name in names]
     between += [onward.Activation("affine", 0.4, 0.1), onward.Activation("scaled_tanh", 0.9, 0.7)]
     net = onward.Sequential(
