@@ -124,11 +124,11 @@ def test_one_program_for_all_sizes(operation: str) -> None:
     graph = Graph(outputs=("y",))
     graph.add_input("x", np.dtype(np.float32))
     names = ["x", "i"]
-    graph.add_constant(np.array([[3], [0]]), "i")
     attributes = {}
     if operation.endswith("Elements"):
         graph.add_input("i", np.dtype(np.int64))
-        del graph.constants["i"]
+    else:
+        graph.add_constant(np.array([[3], [0]]), "i")
     if operation.startswith("Scatter"):
         graph.add_input("u", np.dtype(np.float32))
         names.append("u")
