@@ -51,6 +51,11 @@ REQUESTS: dict[str, Callable[[int], tuple[str, list[Any], dict[str, Any]]]] = {
     "kernel of MaxPool": lambda n: ("MaxPool", [IMAGE], {"kernel_shape": [n, 1]}),
     "pads of AveragePool": lambda n: ("AveragePool", [IMAGE], {"kernel_shape": [2, 2], "pads": [n, 0, n, 0]}),
     "length of DFT": lambda n: ("DFT", [floats(*range(4)).reshape(1, 4, 1), integers(n)[0]], {}),
+    "length of DFT without small factors": lambda n: (
+        "DFT",
+        [floats(*range(4)).reshape(1, 4, 1), integers(n // 262 * 262)[0]],
+        {},
+    ),
     "HannWindow": lambda n: ("HannWindow", [integers(n)[0]], {}),
     "TopK": lambda n: ("TopK", [MATRIX, integers(n)], {}),
     "sizes of Split": lambda n: ("Split", [MATRIX, integers(n, 3 - n)], {"axis": 1}),

@@ -13,9 +13,7 @@ from torch.ao import quantization
 
 import onward
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore"
-)  # torch warns that TorchScript and quantization are deprecated
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that both are deprecated
 LAYERS = {nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell}
 
 
@@ -117,13 +115,3 @@ def test_modules_whose_values_are_quantized_are_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(quantization.convert(prepared)), tmp_path / "model.pt")
     with pytest.raises(onward.errors.OnwardError, match="before it is quantized"):
         onward.load(tmp_path / "model.pt")(np.ones((6, 9), np.float32))
-
-
-def test_quantized_tensors_of_a_state_dict_are_floats(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    module = nn.Linear(9, 4)
-    state: dict[str, Any] = module.state_dict()
-    W = state["weight"] = torch.quantize_per_tensor(module.weight.detach(), 0.01, 3, torch.quint8)
-    torch.save(state, tmp_path / "model.pt")
-    layer = onward.load(tmp_path / "model.pt")[""]
-    np.testing.assert_array_equal(layer.state_dict()["weight"], W.dequantize())

@@ -255,7 +255,7 @@ def test_files_of_quantize_dynamic_name_the_feature(tmp_path: Path, kind: str) -
     path = tmp_path / "model.pt"
     torch.save(model if kind == "module" else model.state_dict(), path)
     with pytest.raises(
-        onward.errors.FileError, match=r"quantized: save the model before that, or with torch\.jit\.script"
+        onward.errors.FileError, match=r"quantized.*save the model before quantizing it in PyTorch"
     ):
         onward.load(path)
 

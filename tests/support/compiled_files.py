@@ -177,7 +177,10 @@ def various_steps() -> Model:
         graph.add("Where", graph.add("Less", x, number(np.float32(0.5))), x, number(np.float32(2))),
         graph.add("Pad", x, number([1, 2, 0, 1])),
         graph.add("Slice", x, number([-1]), number([-9]), number([1]), number([-2])),
-        graph.add("DFT", graph.add("Unsqueeze", x, number([2])), number(64), number(1)),
+        *(
+            graph.add("DFT", graph.add("Unsqueeze", x, number([2])), number(n), number(1))
+            for n in (1, 64, 131)
+        ),
         graph.add("LayerNormalization", x, weights(8), axis=-1),
         graph.add("MatMulInteger", q[0], number(rng.integers(-9, 9, (8, 3)).astype(np.int8)), q[2]),
         graph.add("DequantizeLinear", *q),

@@ -93,6 +93,11 @@ struct MatrixProduct {
     }
 };
 
+// The multiply-adds of a product of so many rows, at most a number that fits.
+Size work_of(Size rows, const MatrixProduct& product) {
+    return Size(std::min(double(rows) * double(product.N) * double(product.K), most_packed));
+}
+
 // The offsets of the rows of b.
 const Size* rows_of(Memory& memory, const MatrixProduct& product) {
     Size* const rows = memory.take<Size>(product.K);
@@ -130,7 +135,7 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
     const Size* rows_of_b = nullptr;
     if (M <= most_filters && product.b[1] == 1 && product.y[1] == 1) rows_of_b = rows_of(kept, product);
     const Offsets of_y = offsets(y, M, N);
-    const Size rows = of_y.count * M, work = rows * K * N;
+    const Size rows = of_y.count * M, work = work_of(rows, product);
     add([=, this, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
          b_offsets = offsets(b, K, N)](std::byte* const* spaces) {
         in_parts(rows, ceil_div(rows, rows_worth_a_thread), work, [&](Size row, Size end) {
@@ -156,27 +161,30 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
 void Plan::grouped_matmul(const View& a, const View& b, const View& ends, const View& y, const char* name) {
     check_floats({&a, &b, &y}), check(ends, DType::int64);
     if (a.shape.size() != 2 || b.shape.size() != 3 || y.shape != Axes{a.shape[0], b.shape[2]} ||
-        a.shape[1] != b.shape[1] || b.shape[0] < 1 || ends.shape != Axes{b.shape[0]} || !is_contiguous(y))
+        a.shape[1] != b.shape[1] || ends.shape != Axes{b.shape[0]} || !is_contiguous(y))
         throw std::out_of_range("the shapes of a product of groups do not match");
     if ((double(b.shape[1]) + 1) * (double(b.shape[2]) + 1) > most_packed) throw std::bad_alloc();
     const MatrixProduct all{y.shape[0], y.shape[1], b.shape[1], steps_of(a), steps_of(b), steps_of(y)};
     const Size* const rows_of_b = all.b[1] == 1 ? rows_of(kept, all) : nullptr;
     add([this, all, rows_of_b, G = b.shape[0], matrix_stride = b.strides[0], end_stride = ends.strides[0],
          a = Place(a), b = Place(b), ends = Place(ends), y = Place(y), name](std::byte* const* spaces) {
-        const int64_t* const end = at<int64_t>(ends, spaces);
+        const Temporary<int64_t> bounds(G + 1);  // others may change the ends meanwhile
+        int64_t* const first_of = bounds.data();
+        first_of[0] = 0;
+        for (Size group = 0; group < G; group++) {
+            first_of[group + 1] = at<int64_t>(ends, spaces)[group * end_stride];
+            if (first_of[group + 1] < first_of[group] || first_of[group + 1] > all.M)
+                throw BadValue(std::string(name) + ": the ends of groups do not ascend, or exceed the number of rows");
+        }
         float* const to = at<float>(y, spaces);
-        for (Size group = 0, first = 0; group < G; first = end[group++ * end_stride])
-            if (end[group * end_stride] < first || end[group * end_stride] > all.M)
-                throw BadValue(std::string(name) + ": the ends of groups do not ascend from 0 to " +
-                               std::to_string(all.M));
-        const Size last = end[(G - 1) * end_stride];
+        const Size last = first_of[G];
         std::fill_n(to + last * all.N, (all.M - last) * all.N, 0.0f);
-        in_parts(G, G, last * all.N * all.K, [&](Size group, Size end_group) {
+        in_parts(G, G, work_of(last, all), [&](Size group, Size end_group) {
             const Temporary<float> memory(std::max(all.memory(kernels.L), most_filters * all.K));
             for (; group < end_group; group++) {
-                const Size first = group ? end[(group - 1) * end_stride] : 0;
+                const Size first = first_of[group];
                 MatrixProduct product = all;
-                product.M = end[group * end_stride] - first;
+                product.M = first_of[group + 1] - first;
                 const float* const from = at<float>(a, spaces) + first * all.a[0];
                 const float* const by = at<float>(b, spaces) + group * matrix_stride;
                 if (product.M && product.M <= most_filters && rows_of_b)

@@ -2,15 +2,12 @@
 #include "run/plan.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <numeric>
 #include <stdexcept>
 
 #include "platform/temporary.h"
-#include "run/steps/filters.h"
 #include "run/steps/parts.h"
 #include "run/steps/transpose.h"
 

@@ -44,8 +44,9 @@ def _of_mish(x: Array, alpha: float, beta: float) -> Array:
 
 
 def _of_hard_swish(x: Array, alpha: float, beta: float) -> Array:
-    sum = alpha * x + beta
-    slope: Array = np.clip(sum, 0, 1) + x * alpha * ((sum > 0) & (sum < 1))
+    y = alpha * x + beta
+    with np.errstate(invalid="ignore"):  # of infinities
+        slope: Array = np.where(y <= 0, 0, np.where(y >= 1, 1, y + alpha * x)).astype(x.dtype)
     return slope
 
 

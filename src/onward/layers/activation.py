@@ -48,8 +48,8 @@ class Activation(Layer):
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to a new array y of the same shape.
 
-        NaN gives NaN, and infinities give the limit. float64 stays float64; other dtypes become float32.
-        Raises DtypeError.
+        NaN gives NaN, and infinities give the limit, except that hard_swish of -inf is NaN, as in PyTorch.
+        float64 stays float64; other dtypes become float32. Raises DtypeError.
         """
         x = self._floats(x, unknown)
         # in the core, 1 x + 0 turns -0 into 0

@@ -335,7 +335,7 @@ def assemble(scaling: Scaling, fitted: Fitted, selection: Selection) -> Model:
     body, graph.nodes = graph.nodes, []
     W = selection.window or 1
     level, deviation, x = scaled(Expression(Recorder(graph), "x", FLOAT32), W, scaling)
-    y = mapped(last(x, W), fitted.linear, scaling).apply("Reshape", [-1, 1, H, count])
+    y = mapped(last_steps(x, W), fitted.linear, scaling).apply("Reshape", [-1, 1, H, count])
     graph.nodes += [node.with_inputs(*(x.name if i == "x" else i for i in node.inputs)) for node in body]
     y = y + Expression(x.t, graph.outputs[0], FLOAT32).apply("Reshape", [-1, Q, H, count])
     level, deviation = (each.apply("Reshape", [-1, 1, 1, count]) for each in (level, deviation))
@@ -366,7 +366,7 @@ def scaled_head(fitted: Fitted, quantiles: int) -> Linear:
     return head
 
 
-def last(x: Expression, steps: int) -> Expression:
+def last_steps(x: Expression, steps: int) -> Expression:
     """Return the last steps of x (T, ...)."""
     return x.apply("Slice", [-steps], [END], [0])
 
@@ -381,9 +381,9 @@ def scaled(x: Expression, window: int, scaling: Scaling) -> tuple[Expression, Ex
     others = np.ones(F)
     others[columns] = 0
     place = x.constant(np.eye(F)[columns])  # (O, F)
-    own = last(x, window).apply("Gather", columns, axis=2)
+    own = last_steps(x, window).apply("Gather", columns, axis=2)
     centre = own.reduce("ReduceMean", [0], True)
-    level = last(own, 1) if scaling.level == "last" else centre
+    level = last_steps(own, 1) if scaling.level == "last" else centre
     spread = sqrt(square(own - centre).reduce("ReduceMean", [0], True))
     varies = spread > abs(centre) * CONSTANT
     offset = level.apply("MatMul", place) + x.constant(mean * others)
@@ -402,7 +402,7 @@ def mapped(x: Expression, linear: LinearMap, scaling: Scaling) -> Expression:
         z = x.apply("Gather", list(scaling.columns), axis=2).apply("Transpose", perm=[2, 1, 0])
         y = z.apply("MatMul", x.constant(own)) + y
     if read:
-        known = last(x, scaling.horizon).apply("Gather", list(range(F - scaling.known, F)), axis=2)
+        known = last_steps(x, scaling.horizon).apply("Gather", list(range(F - scaling.known, F)), axis=2)
         z = known.apply("Transpose", perm=[1, 0, 2]).apply("Reshape", [1, -1, read])
         y = z.apply("MatMul", x.constant(ahead)) + y
     return y.apply("Transpose", perm=[1, 2, 0])

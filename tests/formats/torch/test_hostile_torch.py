@@ -6,6 +6,7 @@ import re
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from support.pickles import MAGIC, entries, floats, problem, problem_of_load, te
 import onward
 import onward.formats.torch.find_layers  # so that the watch sees no import of ours
 from onward.errors import FileError
+from onward.formats.torch.archive import Archive, Storage
+from onward.formats.torch.unpickle import Global, PickledObject
 
 DATA = support.DATA / "torch"
 
@@ -183,7 +186,10 @@ def test_random_opcodes_are_read_or_refused(tmp_path: Path) -> None:
             "the tensor has dtype QInt8Storage; expected one of",
         ),
         (tensor((3,), key="7"), "the zip archive has no member model/data/7"),
-        (b"ctorch._utils\n_rebuild_qtensor\n)R", "the quantized tensor is damaged"),
+        (
+            b"ctorch._utils\n_rebuild_qtensor\n)R",
+            "the weights are quantized: save the model before quantizing it in PyTorch",
+        ),
         (b"ctorch._utils\n_rebuild_tensor_v2\n)R", "a kind of tensor that NumPy does not have"),
     ],
 )
@@ -273,3 +279,51 @@ def test_pickles_from_other_programs_are_refused(tmp_path: Path) -> None:
     assert "a pickle that torch.save did not write" in problem(path)
     path.write_bytes(MAGIC[:22] + pickle.dumps(1002, 2))
     problem(path)
+
+
+def quantized(scheme: Any, kind: str = "QInt8Storage") -> Any:
+    archive = Archive(None, lambda key: memoryview(bytes(range(12)) if key == "q" else np.ones(4).tobytes()))
+    rebuild = "torch._utils._rebuild_qtensor"
+    return archive.dequantized(
+        PickledObject(rebuild, (Storage(kind, "q"), 0, (4, 3), (3, 1), scheme, False, ()))
+    )
+
+
+def doubles(*shape: int) -> PickledObject:
+    place = Storage("DoubleStorage", "d"), 0, shape, (1,) * len(shape)
+    return PickledObject("torch._utils._rebuild_tensor_v2", (*place, False, ()))
+
+
+PER_TENSOR, PER_CHANNEL = Global("torch.per_tensor_affine"), Global("torch.per_channel_affine")
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        None, (), (PER_TENSOR, 1.0), (PER_TENSOR, 1e300, 0), (PER_TENSOR, np.nan, 0), (PER_TENSOR, "1", 0),
+        (PER_TENSOR, 1.0, 10**400), (PER_CHANNEL, doubles(3), doubles(3), 0), (PER_CHANNEL, doubles(4), 1, 0),
+        (PER_CHANNEL, doubles(4), doubles(4), 2), (PER_CHANNEL, doubles(4), doubles(4), -1),
+        (PER_CHANNEL, doubles(4, 1), doubles(4, 1), 0), (Global("torch.other"), 1.0, 0),
+    ],
+)  # fmt: skip
+def test_scales_of_quantized_tensors_must_match_them(scheme: Any) -> None:
+    with pytest.raises(FileError, match="scales or zero points that do not match"):
+        quantized(scheme)
+
+
+def test_quantized_tensors_inside_a_scheme_are_not_read() -> None:
+    """Each level of them doubled the work."""
+    inner: Any = 1.0
+    for _ in range(100):
+        inner = PickledObject(
+            "torch._utils._rebuild_qtensor", (None, 0, (), (), (PER_CHANNEL, inner, inner, 0))
+        )
+    with pytest.raises(FileError, match="quantized"):
+        quantized((PER_CHANNEL, inner, inner, 0))
+
+
+def test_scales_along_an_axis_and_of_a_tensor() -> None:
+    numbers = np.arange(12).reshape(4, 3)
+    np.testing.assert_array_equal(quantized((PER_TENSOR, 0.5, 3)), (numbers - 3) / 2)
+    np.testing.assert_array_equal(quantized((PER_CHANNEL, doubles(4), doubles(4), 0)), numbers - 1)
+    assert quantized((PER_TENSOR, 0.5, 3), "QInt32Storage") is None

@@ -44,6 +44,17 @@ def test_sizes_and_kinds(parts: int, inverse: int, onesided: int) -> None:
         close(found[0], spectrum(x, n, inverse, onesided))
 
 
+@pytest.mark.parametrize("n", [64, 121, 131, 262, 1021])
+def test_real_numbers_have_no_phase_at_0_and_large_ones_do_not_overflow(n: int) -> None:
+    x = np.random.default_rng(n).standard_normal((3, n, 1)).astype(np.float32)
+    for scale in (1, 1e-25, 1e35):
+        found = run_lowered("DFT", [x * np.float32(scale)], {})
+        assert found is not None
+        assert not found[0][:, 0, 1].any()
+        assert n % 2 or np.abs(found[0][:, n // 2, 1]).max() < 1e-14 * scale
+        close(found[0] / scale, spectrum(x, n, 0, 0))
+
+
 def test_random_transforms() -> None:
     rng = np.random.default_rng(0)
     for _ in range(random_cases(60)):

@@ -8,7 +8,7 @@ from support.extremes import bits, extremes
 from support.in_one_test import in_one_test
 from support.lowering import run_lowered
 
-from onward.errors import ArgumentError, OnwardError, ShapeError
+from onward.errors import ArgumentError, DtypeError, OnwardError, ShapeError
 from onward.graph.operations import OPERATIONS
 
 
@@ -35,6 +35,7 @@ def test_row_is_multiplied_by_the_matrix_of_another_group(seed: int) -> None:
 def test_step_gives_other_bits_than_numpy(seed: int) -> None:
     rng = np.random.default_rng(seed)
     M, G, K, N = (int(rng.choice([1, 3, 17, 70])), *map(int, rng.choice([1, 2, 3, 9, 33], 3)))
+    G = G if seed % 10 else 0
     A, B = rng.standard_normal((M, K), np.float32), rng.standard_normal((G, K, N), np.float32)
     if rng.integers(2):
         B = rng.standard_normal((G, N, K), np.float32).transpose(0, 2, 1)
@@ -55,7 +56,7 @@ def test_groups_outside_the_rows_are_computed(ends: list[int]) -> None:
 @pytest.mark.parametrize("ends", [[2, 1], [-1, 2], [1, 4]])
 def test_step_reads_and_writes_outside_the_rows(ends: list[int]) -> None:
     inputs = [np.ones((3, 2), np.float32), np.ones((2, 2, 5), np.float32), np.array(ends)]
-    with pytest.raises(OnwardError, match="do not ascend from 0 to 3"):
+    with pytest.raises(OnwardError, match="do not ascend, or exceed the number of rows"):
         run_lowered("GroupedMatMul", inputs, {}, [1])
 
 
@@ -66,3 +67,9 @@ def test_shapes_that_do_not_match_are_accepted(shapes: Any) -> None:
     A, B, ends = shapes
     with pytest.raises(ShapeError, match="takes arrays of shapes"):
         OPERATIONS["GroupedMatMul"].signatures([np.zeros(A, "f"), np.zeros(B, "f"), np.zeros(ends, "i4")], {})
+
+
+def test_ends_that_are_floats_are_accepted() -> None:
+    shapes: Any = [np.zeros((5, 3), "f"), np.zeros((2, 3, 4), "f"), np.zeros(2, "f")]
+    with pytest.raises(DtypeError, match="ends of groups have dtype float32; expected integers"):
+        OPERATIONS["GroupedMatMul"].signatures(shapes, {})

@@ -105,8 +105,8 @@ def literal(number: Any, dtype: str) -> str:
 
 
 def initializer(array: NDArray[Any]) -> Iterator[str]:
-    """Yield the lines of the numbers of an array."""
-    numbers = [literal(number, array.dtype.name) for number in array.ravel()]
+    """Yield the lines of the numbers of an array; ISO C needs at least one."""
+    numbers = [literal(number, array.dtype.name) for number in array.ravel()] or ["0"]
     line = "   "
     for number in numbers:
         if len(line) + len(number) > 110:

@@ -25,6 +25,7 @@ WRAPPERS |= {f"torch._utils._rebuild_device_tensor_from_{of}" for of in ("numpy"
 MAX_WRAPPERS = 8
 QUANTIZED = "torch._utils._rebuild_qtensor"
 INTEGERS = {"QInt8Storage": "CharStorage", "QUInt8Storage": "ByteStorage"}  # of quantized numbers
+MAX_SCALE = 1e30
 DTYPES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -68,13 +69,6 @@ class Archive:
         if (view := self.view(value)) is not None:
             return self.tensor(*view)
         match value:
-            case PickledObject(path, (Storage(kind) as storage, start, shape, strides, scheme, *_)) if (
-                path == QUANTIZED
-            ):
-                view = _view(storage, INTEGERS.get(kind, kind), start, shape, strides)
-                return self._dequantized(self.tensor(*view), scheme)
-            case PickledObject(path) if path == QUANTIZED:
-                raise FileError("the quantized tensor is damaged")
             case PickledObject(
                 "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
                 _,
@@ -89,7 +83,7 @@ class Archive:
         return None
 
     def view(self, value: Any) -> View | None:
-        """The place of a pickled tensor of floats or integers; None for other values. Raises FileError."""
+        """The place of a pickled tensor in the file; None for other values. Raises FileError."""
         match _unwrapped(value):
             case PickledObject(
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
@@ -101,7 +95,9 @@ class Archive:
                 (Storage() as storage, start, shape, strides, _, _, Global(kind), *flags),
             ):
                 return _view(storage, kind, start, shape, strides, flags)
-            case PickledObject(path) if path.startswith("torch._utils._rebuild_") and path != QUANTIZED:
+            case PickledObject(path) if path == QUANTIZED:
+                raise FileError("the weights are quantized: save the model before quantizing it in PyTorch")
+            case PickledObject(path) if path.startswith("torch._utils._rebuild_"):
                 raise FileError(f"{path} makes a kind of tensor that NumPy does not have")
         return None
 
@@ -135,23 +131,38 @@ class Archive:
             raise FileError(f"the shape {shape} is not possible: {error}") from error
         return widened(array) if code == "bfloat16" else native_byte_order(array)
 
-    def _dequantized(self, integers: NDArray[Any], scheme: Any) -> NDArray[np.float32]:
-        """Return the floats of integers with a scale and a zero point, or several along an axis."""
+    def dequantized(self, value: Any) -> NDArray[np.float32] | None:
+        """The floats of a pickled tensor of 8-bit integers; None for other values. Raises FileError.
+
+        They have one scale and zero point, or one of each along an axis.
+        """
+        match value:
+            case PickledObject(path, (Storage(kind) as storage, start, shape, strides, scheme, *_)) if (
+                path == QUANTIZED and kind in INTEGERS
+            ):
+                integers = self.tensor(*_view(storage, INTEGERS[kind], start, shape, strides))
+                scale, zero = self._scales(scheme, integers.shape)
+                budget.take(8 * integers.size)
+                return np.asarray((integers - zero) * scale, np.float32)
+        return None
+
+    def _scales(self, scheme: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return scales and zero points of the axes of a quantized tensor."""
+        numbers, sizes, apart = list[Any](), shape[:0], 0
         match scheme:
-            case (Global("torch.per_tensor_affine"), float(scale), int(zero)) if abs(zero) < 1 << 31:
-                return np.asarray((integers - np.float32(zero)) * np.float32(scale))
-            case (Global("torch.per_channel_affine"), *parts, int(axis)) if 0 <= axis < integers.ndim:
-                found = [self.array(each) for each in parts]
-                sizes = integers.shape[axis : axis + 1]
-                if len(found) == 2 and all(
-                    each is not None and each.shape == sizes and each.dtype.kind in "fi" for each in found
-                ):
-                    apart = [1] * (integers.ndim - axis - 1)
-                    scales, zeros = (np.asarray(each, np.float32).reshape(-1, *apart) for each in found)
-                    return (integers - zeros) * scales
-        raise FileError(
-            "the quantized tensor is damaged: its scales and zero points do not match its numbers"
+            case (Global("torch.per_tensor_affine"), scale, zero):
+                numbers = [np.asarray(each) for each in (scale, zero) if isinstance(each, int | float)]
+            case (Global("torch.per_channel_affine"), scales, zeros, int(axis)) if 0 <= axis < len(shape):
+                numbers = [self.tensor(*view) for each in (scales, zeros) if (view := self.view(each))]
+                sizes, apart = shape[axis : axis + 1], len(shape) - axis - 1
+        is_usable = len(numbers) == 2 and all(
+            each.shape == sizes and each.dtype.kind in "iuf" and (np.abs(each) < MAX_SCALE).all()
+            for each in numbers
         )
+        if not is_usable:
+            raise FileError("a quantized tensor has scales or zero points that do not match its numbers")
+        scale, zero = (each.astype(np.float64).reshape((*sizes, *[1] * apart)) for each in numbers)
+        return scale, zero
 
     def _numpy(self, data: Any, dtype: PickledObject, shape: Any, order: Any) -> NDArray[Any]:
         known = number_dtype(dtype)

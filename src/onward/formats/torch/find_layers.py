@@ -34,6 +34,7 @@ WITH_OPTIONS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (*_CONVO
 INSTANCE_NORMS: dict[str, type[Layer]] = {"InstanceNorm1d": BatchNorm1d, "InstanceNorm2d": BatchNorm2d}
 ACTIVATIONS = {
     "ReLU": "relu", "ReLU6": "relu6", "Tanh": "tanh", "Sigmoid": "sigmoid", "Hardsigmoid": "hard_sigmoid",
+    "Hardswish": "hard_swish",
     "SiLU": "silu", "Mish": "mish", "SELU": "selu", "Softplus": "softplus", "Softsign": "softsign",
     "GELU": "gelu", "Hardtanh": "relu6", "LeakyReLU": "leaky_relu", "ELU": "elu",
 }  # fmt: skip
@@ -205,9 +206,7 @@ def _reason(group: Tensors, options: Mapping[str, Any]) -> str:
     if options:
         name, path = _class(options), options["class"]
         if "quantized" in path or ".torch.classes." in path:
-            return (
-                f"{name}, whose weights are quantized: save the model before that, or with torch.jit.script"
-            )
+            return f"{name}, whose weights are quantized: save the model before quantizing it in PyTorch"
         has_effect = "Dropout" not in name and name != "Identity"
         return f"{name}, {'which Onward does not support' if has_effect else NO_EFFECT}"
     axes = group["weight"].ndim if "weight" in group else 0

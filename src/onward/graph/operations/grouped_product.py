@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, DtypeError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -16,6 +16,8 @@ def _signature(A: Operand, B: Operand, ends: Operand) -> Signature:
     if len(A.shape) != 2 or len(B.shape) != 3 or A.shape[1] != B.shape[1] or ends.shape != B.shape[:1]:
         shapes = f"{A.shape}, {B.shape} and {ends.shape}"
         raise ShapeError(f"GroupedMatMul takes arrays of shapes (M, K), (G, K, N) and (G,), not {shapes}")
+    if ends.dtype.kind not in "iu":
+        raise DtypeError(f"the ends of groups have dtype {ends.dtype}; expected integers")
     return Signature((A.shape[0], B.shape[2]), common_dtype(A, B))
 
 

@@ -88,7 +88,7 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
 
 @dft.allocating
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    return _numbers_kept(*_transform_size(inputs, attributes))
+    return _bytes_taken(*_transform_size(inputs, attributes))
 
 
 LARGEST_FACTOR = 127  # as in cpp/kernels/kernels.h
@@ -118,10 +118,9 @@ def _numbers_read(n: int, parts: tuple[int, int]) -> int:
     return 2 * _numbers_read(points, (2, 2)) * points // n if factors is None else 2 + 2 * sum(factors)
 
 
-def _numbers_kept(n: int, parts: tuple[int, int]) -> int:
-    """Return the bytes of the constants of a transform in the core."""
-    factors, points = _factors(n, parts), _convolved_points(n)
-    return _numbers_kept(points, (2, 2)) + 48 * points if factors is None else 16 * n * sum(factors)
+def _bytes_taken(n: int, parts: tuple[int, int]) -> int:
+    """Return the bytes that making the constants of a transform takes."""
+    return 128 * n if _factors(n, parts) is not None else 640 * _convolved_points(n)
 
 
 def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, tuple[int, int]]:
@@ -159,6 +158,7 @@ def _transform(
     """Transform rows (..., K, 1 or 2) to (..., bins, parts)."""
     n, bins = int(n), int(bins)
     factors = _factors(n, (rows.shape[-1], parts))
+    budget.take(_bytes_taken(n, (rows.shape[-1], parts)))
     if factors is None:
         return _transform_as_convolution(b, rows, n, bins, parts, inverse, window)
     points = math.prod(factors)
@@ -184,14 +184,15 @@ def _chirps(
     weights = np.ones(n) if window is None else window.astype(np.float64)
     if parts == 1:  # those of the second half of the spectrum are added to those of the first
         weights[1 : (n + 1) // 2] = 2
-    factors = (weights * chirp, np.fft.fft(others), chirp / n if inverse else chirp)
+    # dividing before the inverse transform prevents overflow, and is exact: the points are a power of two
+    factors = (weights * chirp, np.fft.fft(others) / points, chirp * (points / n if inverse else points))
     return tuple(_as_pairs(np.stack([x, 1j * x]), np.dtype(np.float32)) for x in factors)
 
 
 def _transform_as_convolution(
     b: Builder, rows: View, n: int, bins: int, parts: int, inverse: bool, window: NDArray[Any] | None
 ) -> View:
-    """Transform rows of any size by three transforms of powers of two.
+    """Transform rows of any size by transforms of powers of two.
 
     With 2 j k = j^2 + k^2 - (j - k)^2, the transform of x is c * sum_k (c_k x_k) / c_(j - k), where c is the
     chirp c_k = exp(-i pi k^2 / n). Bluestein, A linear filtering approach to the computation of the discrete
@@ -218,6 +219,9 @@ def _transform_as_convolution(
     x = turned(rows, factors[0], min(rows.shape[axis], most))
     spectrum = turned(_transform(b, x, points, points, 2, False, None), factors[1], points)
     y = turned(_transform(b, spectrum, points, bins, 2, True, None), factors[2], bins)
+    if rows.shape[-1] == 1:  # real numbers: the imaginary part of 0 would otherwise be a rounding error
+        for place in (0, n // 2)[: 1 + (n % 2 == 0 and n // 2 < bins)]:
+            b.add("copy", b.scalar(0.0), y.sliced(axis, place, place + 1).sliced(axis + 1, 1, 2))
     return y.sliced(axis + 1, 0, parts)
 
 
@@ -291,7 +295,7 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
     """The frames in float64, and what the transform keeps in the core."""
     _, n, frames, _ = _stft_of(inputs, attributes)
-    return 32 * int(inputs[0].shape[0]) * frames * n + _numbers_kept(int(n), (2, 2))
+    return 32 * int(inputs[0].shape[0]) * frames * n + _bytes_taken(int(n), (2, 2))
 
 
 def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, int, int]:

@@ -88,7 +88,9 @@ def grouped_mm(t: Translator, self: Tensor, mat2: Tensor, offs: Tensor | None = 
     if (self.rank, mat2.rank) == (3, 2):
         y = t.add("GroupedMatMul", transposed(t, mat2, mat2), transposed(t, self, self), offs)
         return t.add("Transpose", y, perm=[1, 0])
-    raise ArgumentError(f"the factors of groups have {self.rank} and {mat2.rank} axes; expected 2 and 3")
+    raise ArgumentError(
+        f"the factors of groups have {self.rank} and {mat2.rank} axes; expected 2 and 3, or 3 and 2"
+    )
 
 
 # transformers exports it for dtypes in which older versions of PyTorch lack _grouped_mm.

@@ -116,14 +116,14 @@ class Loader:
                 return [W, b]
             case (str(), *_, [[Tensor() as W, *b_W], [Tensor() as R, *b_R]]):
                 return [W, R, *b_W, *b_R]
-        return Unknown(f"{path} is a {pickled.path}: save the model before PyTorch quantizes it")
+        return Unknown(f"{path} is a {pickled.path}: save the model before quantizing it in PyTorch")
 
     def _array_name(self, pickled: PickledObject, path: str) -> str | None:
         """Return the name of a tensor's array; tensors with the same place in the file share one."""
         if Identity(pickled) in self._names:
             return self._names[Identity(pickled)]
-        view, key = self.archive.view(pickled), Identity(pickled)
-        array = self.archive.array(pickled) if view is None else None  # from quantized numbers
+        key, array = Identity(pickled), self.archive.dequantized(pickled)
+        view = self.archive.view(pickled) if array is None else None
         if view is None and array is None:
             return None
         name = self._names[key] = path if view is None else self._names.setdefault(view, path)
