@@ -128,7 +128,8 @@ def segment_of(calls: Calls, elements: Sequence[Any], operator: str = "stack") -
     if isinstance(first, Column):
         tensors = [each.tensor for each in elements]
     elif all(isinstance(each, Tensor | Symbol | int | float) for each in elements):
-        tensors = [calls.tensor(calls.named(each)) for each in elements]
+        is_complex = isinstance(first, Tensor) and first.dtype.kind == "c"
+        tensors = [calls.tensor(calls.named(each), is_complex) for each in elements]
     else:
         raise ArgumentError(f"an element of a list is a {type(first).__name__}, whose place is not known")
     is_number = first.is_number if isinstance(first, Column) else not isinstance(first, Tensor)
