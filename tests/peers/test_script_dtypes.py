@@ -121,7 +121,7 @@ COMPLEX = {
     "branch": "if bool(x.sum() > 0):\n        z = z * 2\n    else:\n        z = z + z",
     "side": "if bool(x.sum() > 0):\n        z = z * 2",
     "loop": "for i in range(x.size(0)):\n        z = z * 2",
-    "front": "zs = [z]\n    for i in range(x.size(0)):\n        zs.insert(0, z * i)\n    z = torch.cat(zs)[2:6]",
+    "front": "zs = [z]\n    for i in range(x.size(0)):\n        zs.insert(0, z * i)\n    z = torch.cat(zs)",
     "list": "zs = [z]\n    for i in range(x.size(0)):\n        zs.append(z * i)\n    z = torch.stack(zs)[2]",
 }
 
