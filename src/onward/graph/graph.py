@@ -160,7 +160,7 @@ class Graph:
         return named
 
     def body(self) -> Graph:
-        """Return an empty graph for a body, whose values have other names than those around it."""
+        """Return an empty graph for a body. Its values get names that this graph does not use."""
         return Graph().replaced(_names=self._names)
 
     def renamed(self, prefix: str, inputs: Sequence[str], outputs: Sequence[str]) -> Expansion:

@@ -132,9 +132,9 @@ class Archive:
         return widened(array) if code == "bfloat16" else native_byte_order(array)
 
     def dequantized(self, value: Any) -> NDArray[np.float32] | None:
-        """The floats of a pickled tensor of 8-bit integers; None for other values. Raises FileError.
+        """Return a pickled tensor of 8-bit integers as floats; None for other values. Raises FileError.
 
-        They have one scale and zero point, or one of each along an axis.
+        The tensor has one scale and zero point, or one of each for every index of an axis.
         """
         match value:
             case PickledObject(path, (Storage(kind) as storage, start, shape, strides, scheme, *_)) if (
@@ -147,7 +147,7 @@ class Archive:
         return None
 
     def _scales(self, scheme: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return scales and zero points of the axes of a quantized tensor."""
+        """Return the scales and zero points of a quantized tensor, shaped to broadcast against it."""
         numbers, sizes, apart = list[Any](), shape[:0], 0
         match scheme:
             case (Global("torch.per_tensor_affine"), scale, zero):

@@ -172,9 +172,9 @@ def _transform(
 def _chirps(
     n: int, parts: int, inverse: bool, window: NDArray[Any] | None
 ) -> tuple[NDArray[np.float32], ...]:
-    """Return the factors of the numbers, of their spectrum and of the result of a convolution, (2, size, 2).
+    """Return what multiplies the input, its spectrum and the result of the convolution, each (2, size, 2).
 
-    These are complex numbers and their products with i.
+    Each array holds complex numbers and their products with i.
     """
     points, places = _convolved_points(n), np.arange(n)
     chirp = np.exp((1j if inverse else -1j) * np.pi / n * (places * places % (2 * n)))
@@ -182,9 +182,9 @@ def _chirps(
     others[:n] = chirp.conj()
     others[points - n + 1 :] = others[n - 1 : 0 : -1]
     weights = np.ones(n) if window is None else window.astype(np.float64)
-    if parts == 1:  # those of the second half of the spectrum are added to those of the first
+    if parts == 1:  # the second half of the spectrum mirrors the first
         weights[1 : (n + 1) // 2] = 2
-    # dividing before the inverse transform prevents overflow, and is exact: the points are a power of two
+    # Dividing by the points, a power of two, before the inverse transform is exact and prevents overflow.
     factors = (weights * chirp, np.fft.fft(others) / points, chirp * (points / n if inverse else points))
     return tuple(_as_pairs(np.stack([x, 1j * x]), np.dtype(np.float32)) for x in factors)
 
@@ -219,7 +219,7 @@ def _transform_as_convolution(
     x = turned(rows, factors[0], min(rows.shape[axis], most))
     spectrum = turned(_transform(b, x, points, points, 2, False, None), factors[1], points)
     y = turned(_transform(b, spectrum, points, bins, 2, True, None), factors[2], bins)
-    if rows.shape[-1] == 1:  # real numbers: the imaginary part of 0 would otherwise be a rounding error
+    if rows.shape[-1] == 1:  # the spectrum of real numbers is real here; clear the rounding errors
         for place in (0, n // 2)[: 1 + (n % 2 == 0 and n // 2 < bins)]:
             b.add("copy", b.scalar(0.0), y.sliced(axis, place, place + 1).sliced(axis + 1, 1, 2))
     return y.sliced(axis + 1, 0, parts)

@@ -71,13 +71,13 @@ def _body(t: Translator) -> Translator:
 
 
 def _inputs(inner: Translator, values: Sequence[Any]) -> list[Any]:
-    """Return values of the body's own, which are like those of its first iteration."""
+    """Declare inputs of a body with the dtypes and axes of these values, and return them."""
     graph = inner.graph
     return [_own(graph.add_input("input", dtype_of(value), _sizes(value)), value) for value in values]
 
 
 def _outer(t: Translator, inner: Translator, values: Sequence[Any]) -> list[Any]:
-    """Return values from around a body, of which it has the constants, so that its layers have weights."""
+    """Return outer values for use in a body. Copy the constants into it, so that its layers have weights."""
     found = [_own(t.named(x), x) if isinstance(x, Tensor | Symbol) else x for x in values]
     names = [x.name for x in found if isinstance(x, Tensor | Symbol)]
     inner.graph.constants |= {name: array for name in names if (array := t.known(name)) is not None}

@@ -276,10 +276,10 @@ def _same(calls: Calls, x: Any, *arguments: Any, **keywords: Any) -> Any:
     return x
 
 
-# Operators with quantized weights are those with the floats that these stand for. PyTorch also quantizes
-# what it multiplies by them, with a scale that depends on all rows of a batch.
+# An operator with quantized weights becomes the float operator with dequantized weights. PyTorch also
+# quantizes the input, with a scale that depends on all rows of a batch.
 def _quantized_layers(name: str, calls: Calls, /, *arguments: Any, **of_cells: Any) -> Any:
-    """Recurrent layers, of which each direction has a list of weights and biases."""
+    """Run recurrent layers; each direction has a list of weights and biases."""
     return calls.operate(name, *([*chain(*each)] if _are_lists(each) else each for each in arguments))
 
 
@@ -294,7 +294,7 @@ def _quantized_linear(calls: Calls, x: Tensor, weights: list[Tensor], reduce_ran
 def _quantized_cell(
     name: str, calls: Calls, x: Tensor, state: Any, ih: list[Tensor], hh: list[Tensor], *biases: Any
 ) -> Any:
-    """A step of a cell. It adds the biases that are packed with the weights, not the arguments."""
+    """Run a step of a cell. It uses the biases packed with the weights and ignores the arguments."""
     (W, *b_W), (R, *b_R) = ih, hh
     return calls.operate(name, x, state, W, R, *b_W, *b_R)
 
