@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -146,9 +147,9 @@ class Place:
     value: Any = None
     path: tuple[str, ...] = ()
     kind: Class | None = None  # of a new object
-    _held: dict[str, Places] = field(default_factory=dict)
+    _held: dict[str, Known] = field(default_factory=dict)
 
-    def held(self, name: str) -> Places:
+    def held(self, name: str) -> Known:
         """Return what an attribute, or the elements, may be."""
         if name not in self._held:
             found, path = None, self.path
@@ -159,11 +160,24 @@ class Place:
                 found = next((each for _, each in items(self.value) if isinstance(each, kinds)), None)
             if len(path) > MAX_DEPTH:
                 raise ArgumentError(f"the file has more than {MAX_DEPTH} levels")
-            self._held[name] = {} if found is None else {Place(found, path): None}
+            self._held[name] = Known() if found is None else Known({Place(found, path): None})
         return self._held[name]
 
 
 Places = dict[Place, None]  # an ordered set
+
+
+class Known(Places):
+    """The places found so far for a variable, or for what a place holds, and whether they have been read."""
+
+    was_read = False
+
+    def read(self) -> Places:
+        self.was_read = True
+        return self
+
+
+Variables = defaultdict[str, Known]
 OTHER: Places = {Place(): None}  # a value that neither is an attribute nor has attributes in it
 
 
@@ -171,15 +185,15 @@ class Search:
     """Finds the attributes that calls of a method may change, by following them through the code.
 
     An expression stands for places: the attributes that its value may be or show, and the containers and
-    objects that expressions create. The search repeats until it finds nothing new, because loops and further
-    calls start from what the code assigned. Branches that an attribute, such as `training`, rules out are not
-    searched, unless the code assigns the attribute.
+    objects that expressions create. The search repeats as long as it finds more places of what it has read
+    before, because loops and further calls start from what the code assigned. Branches that an attribute,
+    such as `training`, rules out are not searched, unless the code assigns the attribute.
     """
 
     def __init__(self, code: Code, module: Object, method: Function) -> None:
         self.code = code
         self.changed: dict[tuple[str, ...], None] = {}
-        self._variables: dict[Any, dict[str, Places]] = {}  # of functions, by their arguments
+        self._variables: dict[Any, Variables] = {}  # of functions, by their arguments
         self._created: dict[Identity, Place] = {}  # by the expressions
         self._is_complete = False
         parameters = list(method.parameters)[1:]
@@ -194,24 +208,24 @@ class Search:
         except RecursionError:
             raise ArgumentError(f"the code of {method.name} is nested too deeply") from None
 
-    def _add(self, known: Places, found: Places) -> None:
+    def _add(self, known: Known, found: Places) -> None:
         """Note further values of a variable, or further elements."""
         count = len(known)
         known |= found
-        self._is_complete &= len(known) == count
+        self._is_complete &= len(known) == count or not known.was_read
 
     def _call(self, function: Function, arguments: Sequence[Places]) -> Places:
         """Search a function, and return what it may return."""
         key = Identity(function), *map(frozenset, arguments)
-        values = self._variables.setdefault(key, {})
+        values = self._variables.setdefault(key, defaultdict(Known))
         if key not in self._searched:
             self._searched.add(key)
             for (name, *_), argument in zip(function.parameters, arguments, strict=False):
-                self._add(values.setdefault(name, {}), argument)
+                self._add(values[name], argument)
             self._run(function.node.body, values)
-        return values.get(RESULT, {})
+        return values[RESULT].read()
 
-    def _run(self, body: Sequence[ast.stmt], values: dict[str, Places]) -> None:
+    def _run(self, body: Sequence[ast.stmt], values: Variables) -> None:
         """Search statements; variables keep all values that they have had."""
         for statement in body:
             budget.spend(2 * budget.STEP)
@@ -229,7 +243,7 @@ class Search:
                 case ast.With(_, inner):
                     self._run(inner, values)
                 case ast.Return(ast.expr() as value):
-                    self._add(values.setdefault(RESULT, {}), self._places(value, values))
+                    self._add(values[RESULT], self._places(value, values))
                 case ast.Assign(targets, value):
                     found = self._places(value, values)
                     for target in targets:
@@ -239,10 +253,10 @@ class Search:
                 case ast.Expr(value):
                     self._places(value, values)
 
-    def _assign(self, target: ast.expr, found: Places, values: dict[str, Places]) -> None:
+    def _assign(self, target: ast.expr, found: Places, values: Variables) -> None:
         match target:
             case ast.Name(name):
-                self._add(values.setdefault(name, {}), found)
+                self._add(values[name], found)
             case ast.Tuple(targets) | ast.List(targets):
                 for each in targets:
                     self._assign(each, _elements(found, Tensor), values)
@@ -254,20 +268,22 @@ class Search:
                     elif place.kind is not None:
                         self._add(place.held(ELEMENT), found)
 
-    def _places(self, node: ast.expr, values: dict[str, Places]) -> Places:
+    def _places(self, node: ast.expr, values: Variables) -> Places:
         """Return the attributes and new values that an expression stands for, or OTHER."""
         found = self._found(node, values)
         budget.spend(2 * budget.STEP + PLACE * len(found))
         return found or OTHER
 
-    def _found(self, node: ast.expr, values: dict[str, Places]) -> Places:
+    def _found(self, node: ast.expr, values: Variables) -> Places:
         match node:
             case ast.Name(name):
-                return values.get(name, {})
+                return values[name].read()
             case ast.Attribute(inner, name) | ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
                 owners = self._places(inner, values)
                 return _union(
-                    place.held(name) if isinstance(place.value, Object) else _elements({place: None}, Tensor)
+                    place.held(name).read()
+                    if isinstance(place.value, Object)
+                    else _elements({place: None}, Tensor)
                     for place in owners
                 )
             case ast.Call():
@@ -290,7 +306,7 @@ class Search:
         self._add(place.held(ELEMENT), elements)
         return {place: None}
 
-    def _called(self, node: ast.Call, arguments: list[Places], values: dict[str, Places]) -> Places:
+    def _called(self, node: ast.Call, arguments: list[Places], values: Variables) -> Places:
         """Return what a call may return; note the attributes that it changes."""
         path, given = dotted(node.func), _union(arguments)
         name = path.rpartition(".")[2] or getattr(node.func, "attr", "")
@@ -348,7 +364,10 @@ class Search:
 def _elements(found: Places, *sliced: type) -> Places:
     """Return what elements of containers, or slices of values of some types, may be."""
     return (
-        _union({place: None} if isinstance(place.value, sliced) else place.held(ELEMENT) for place in found)
+        _union(
+            {place: None} if isinstance(place.value, sliced) else place.held(ELEMENT).read()
+            for place in found
+        )
         or OTHER
     )
 
