@@ -5,10 +5,11 @@
 
 The models have random weights. Each one runs from its .pt2 file, its traced TorchScript file and its ONNX
 file. The outputs are compared with those of PyTorch before timing, the calls are interleaved in one process
-on one thread, and the medians of processor time are reported, with that from opening the file to the first
-answer. What onnxruntime refuses to open, modules that PyTorch does not trace, and models of packages that are
-not installed, are skipped by name. Needs onward[bench], and for all models torchaudio, transformers,
-speechbrain, demucs, encodec, ncps and minGRU_pytorch.
+on one thread, and the medians of processor time are reported. So are those from opening the file to the first
+answer, also in onnxruntime for ONNX files and in PyTorch for its own. What onnxruntime refuses to open,
+modules that PyTorch does not trace, and models of packages that are not installed, are skipped by name. Needs
+onward[bench], and for all models torchaudio, transformers, speechbrain, demucs, encodec, ncps and
+minGRU_pytorch.
 """
 
 import gc
@@ -17,6 +18,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from zoo_models import Model, of_packages, written_here
 import onward
 
 TOLERANCE = 2e-4  # relative to the largest output
+OPENINGS = 5  # of each file, of which the first answers are measured
 CLOCK = time.process_time  # one thread works, and time that other programs take does not count
 
 
@@ -88,37 +91,65 @@ def medians(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, fl
     return {name: 1e3 * statistics.median(found) for name, found in times.items()}
 
 
-def measured(model: Model, folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
+def openers(kind: str, path: Path, arrays: list[Any]) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """Return what opens a file in each framework that reads it; this returns a call of the model."""
+
+    def in_onward() -> Callable[[], Any]:
+        model = onward.load(path)
+        return lambda: model(*arrays)
+
+    def in_onnxruntime() -> Callable[[], Any]:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options)
+        feed = dict(zip((each.name for each in session.get_inputs()), arrays, strict=True))
+        return lambda: session.run(None, feed)
+
+    def in_torch() -> Callable[[], Any]:
+        module = torch.jit.load(path) if kind == "TorchScript" else torch.export.load(path).module()
+        inputs = list(map(torch.from_numpy, arrays))
+        return lambda: module(*inputs)
+
+    return {
+        "onward": in_onward,
+        **({"onnxruntime": in_onnxruntime} if kind == "onnx" else {"torch": in_torch}),
+    }
+
+
+def first_answers(
+    opening: dict[str, Callable[[], Callable[[], Any]]], count: int
+) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
+    """Return the calls, and the median milliseconds from opening a file to the first answer."""
+    calls, times = dict[str, Callable[[], Any]](), defaultdict[str, list[float]](list)
+    for _ in range(count):
+        for name, opens in opening.items():
+            gc.collect()
+            gc.freeze()  # collections during the first answer do not walk through what others have allocated
+            start = CLOCK()
+            calls[name] = opens()
+            calls[name]()
+            times[name].append(1e3 * (CLOCK() - start))
+    return calls, {name: statistics.median(found) for name, found in times.items()}
+
+
+def measured(model: Model, folder: Path, quick: bool) -> Iterator[dict[str, Any]]:
     arrays = [x.numpy() for x in model.inputs]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
     for kind, path in forms(model, folder):
-        calls, first = dict[str, Callable[[], Any]](), dict[str, float]()
-        gc.collect()
-        gc.freeze()  # collections during the first answer do not walk through what others have allocated
-        start = CLOCK()
-        ours = onward.load(path)
-        outputs = ours(*arrays)
-        first["first"] = 1e3 * (CLOCK() - start)
-        calls["onward"] = lambda ours=ours: ours(*arrays)
+        opening = openers(kind, path, arrays)
+        try:
+            calls, first = first_answers(opening, 1 if quick else OPENINGS)
+        except InvalidGraph as error:
+            print(f"skipped: onnxruntime does not open {model.name}: {error}")
+            calls, first = first_answers({"onward": opening["onward"]}, 1 if quick else OPENINGS)
         if model.module is not None:
             calls["torch"] = lambda: model.module(*model.inputs)
-        if kind == "onnx":
-            try:
-                start = CLOCK()
-                session = onnxruntime.InferenceSession(path, options)
-            except InvalidGraph as error:
-                print(f"skipped: onnxruntime does not open {model.name}: {error}")
-            else:
-                feed = dict(zip((each.name for each in session.get_inputs()), arrays, strict=True))
-                calls["onnxruntime"] = lambda session=session, feed=feed: session.run(None, feed)
-                calls["onnxruntime"]()
-                first["onnxruntime_first"] = 1e3 * (CLOCK() - start)
+        outputs = calls["onward"]()
         for name in calls.keys() - {"onward"}:
             check(f"{model.name} ({kind}), {name}", outputs, calls[name]())
-        found = medians(calls, seconds)
+        found = medians(calls, 0.05 if quick else 0.5)
         fastest = min(number for name, number in found.items() if name != "onward")
-        yield {"model": model.name, "file": kind, **found, **first, "ratio": fastest / found["onward"]}
+        firsts = {f"{name}_first": number for name, number in first.items()}
+        yield {"model": model.name, "file": kind, **found, **firsts, "ratio": fastest / found["onward"]}
 
 
 def models(cases: Path | None, folder: Path) -> Iterator[Model]:
@@ -143,7 +174,7 @@ def main() -> None:
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         for model in models(options.cases, Path(folder)):
             module = model.module.eval() if model.module is not None else None
-            for row in measured(model._replace(module=module), Path(folder), 0.05 if options.quick else 0.5):
+            for row in measured(model._replace(module=module), Path(folder), options.quick):
                 measurements.add("milliseconds", **row)
                 ratios.append(row["ratio"])
     mean = math.exp(statistics.fmean(map(math.log, ratios)))
