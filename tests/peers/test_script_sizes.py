@@ -231,6 +231,29 @@ def test_the_first_call_records_the_code_once(tmp_path: Path, monkeypatch: pytes
     assert len(loaded.programs) == len(records) == 2
 
 
+class Weighted(nn.Module):
+    """A module whose constants have as many elements as there are features, for any number of steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = x.shape[2]
+        return x @ torch.eye(features).triu(-1) + torch.hann_window(features) * torch.logspace(0, 1, features)
+
+
+@torch.no_grad()
+def test_a_number_of_elements_fixes_one_axis_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, own = [], Program.record
+    monkeypatch.setattr(
+        Program, "record", lambda *given, **options: records.append(given) or own(*given, **options)
+    )
+    script, path = torch.jit.script(Weighted()), tmp_path / "weighted.pt"
+    script.save(str(path))
+    loaded = onward.load(path)
+    for shape, count in (((2, 3, 5), 1), ((4, 1, 5), 1), ((3, 7, 5), 1), ((2, 3, 6), 2), ((1, 2, 5), 2)):
+        x = torch.randn(*shape)
+        np.testing.assert_allclose(loaded(x.numpy()), script(x).numpy(), rtol=1e-5, atol=1e-5)
+        assert len(loaded.programs) == len(records) == count, shape
+
+
 # Operations that clip, round or count: the sizes of their results depend on those of x, or on its values.
 CODE = """
 y = torch.arange(0, float(x.abs().max().item()), 0.5); return y.view(-1, 1) * y.size(0)

@@ -157,12 +157,17 @@ def check_complex(key: str, arguments: Mapping[str, Any]) -> None:
 
 
 def called(t: Any, key: str, arguments: Mapping[str, Any]) -> Any:
-    """Call the function of an operator. Raises ArgumentError if it needs a number, but the inputs decide."""
+    """Call the function of an operator, for the sizes of this call alone if it needs one as a number.
+
+    Raises ArgumentError if it needs another number that the inputs decide.
+    """
     try:
         return OPERATORS[key](t, **arguments)
     except TypeError as error:
         if not any(isinstance(value, Symbol) for value in leaves([*arguments.values()])):
             raise
+        if (numbers := t.in_numbers(arguments)) != arguments:
+            return called(t, key, numbers)
         name = key.removesuffix(".default")
         raise ArgumentError(f"a number that {name} needs depends on the inputs") from error
 

@@ -118,6 +118,10 @@ class Translator(Writer):
         """Return the sizes of all axes."""
         return [self.size(x, axis) for axis in range(x.rank)]
 
+    def in_numbers(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments of an operator with the sizes as numbers that may be; here, all are open."""
+        return arguments
+
     def parts(self, x: Tensor, dim: int, length: Any) -> int:
         """Return the number of parts of a length into which the node at hand splits an axis."""
         first = self.node.outputs[0]

@@ -218,6 +218,17 @@ class Recorder(Translator):
         known = self.graph.known(self.read(x).name)
         self.graph.values[name] = None if known is None else Signature(known.shape, dtype)
 
+    def in_numbers(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.graph.axes.is_general:
+            return arguments
+        numbers: Mapping[str, Any] = mapped(self._in_numbers, dict(arguments))
+        return numbers
+
+    def _in_numbers(self, value: Any) -> Any:
+        known = self.graph.known(value.name) if isinstance(value, Symbol) else None
+        size = known.item() if isinstance(known, np.ndarray) else None
+        return int(size) if type(size) is Size and size.is_known else value
+
     def _known_size(self, x: Tensor, dim: int) -> Any:
         known = self.graph.known(self.read(x).name)
         return None if known is None else known.shape[x.axis(dim)]
