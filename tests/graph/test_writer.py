@@ -27,10 +27,13 @@ def test_default_values_of_inputs_are_no_constants() -> None:
 
 def test_weights_that_are_dequantized_stay_integers() -> None:
     t = Writer(Graph())
-    integers = t.cast([2, -4], np.int8)
+    integers = t.cast([[2, -4]], np.int8)
     y = t.add("DequantizeLinear", integers, t.cast(0.5, np.float32), t.cast(0, np.int8))
-    assert [node.operation for node in t.graph.nodes] == ["DequantizeLinear"]
-    np.testing.assert_array_equal(t.known(y), [1.0, -2.0])
+    z = t.add("Transpose", y, perm=[1, 0])
+    t.add("Transpose", t.cast([[1, 2]], np.float32), perm=[1, 0])
+    assert [node.operation for node in t.graph.nodes] == ["DequantizeLinear", "Transpose"]
+    np.testing.assert_array_equal(t.known(y), [[1.0, -2.0]])
+    np.testing.assert_array_equal(t.known(z), [[1.0], [-2.0]])
 
 
 def test_equal_constants_are_stored_once() -> None:

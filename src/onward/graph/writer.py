@@ -86,7 +86,7 @@ class Writer(Recorder):
     def fold(self) -> None:
         """Replace the last node by constants if all its inputs are, unless that takes much work.
 
-        One that dequantizes weights stays, so that they are stored as integers.
+        One that dequantizes weights, or transposes these, stays, so that they are stored as integers.
         """
         node = self.graph.nodes[-1]
         values = {name: self.known(name) for name in node.inputs if name}
@@ -96,7 +96,8 @@ class Writer(Recorder):
         with suppress(ArgumentError, LimitError):  # the error belongs to the call, which names the node
             found = outputs_of(node, known)
             arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
-            if node.operation == "DequantizeLinear":
+            transposes = node.operation == "Transpose" and node.inputs[0] in self._dequantized
+            if node.operation == "DequantizeLinear" or transposes:
                 self._dequantized |= arrays
             elif arrays.keys() == set(node.outputs):
                 self.graph.nodes.pop()

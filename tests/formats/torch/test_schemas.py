@@ -14,7 +14,7 @@ from onward.formats.torch.aten.registry import OPERATORS, Tensor
 from onward.formats.torch.aten.schemas import REQUIRED, completed, overloads, schema, taken
 
 # of operators that are not ATen's
-DOMAINS = ("_operator.", "torch.", "math.", "higher_order.", "transformers.")
+DOMAINS = ("_operator.", "torch.", "math.", "higher_order.", "transformers.", "quantized_decomposed.")
 ATEN = sorted(key for key in OPERATORS if not key.startswith(DOMAINS))
 X = Tensor("x", np.dtype(np.float32), (None, None))
 

@@ -262,14 +262,18 @@ def test_threads_do_not_change_integer_products() -> None:
         np.testing.assert_array_equal(run(nodes, {"x": x}, {"W": W})[0], one)
 
 
-@pytest.mark.parametrize("operation", ["Conv", "MatMul", "Gemm"])
+@pytest.mark.parametrize("operation", ["Conv", "MatMul", "Gemm", "Transpose"])
 @pytest.mark.parametrize("per_unit", [False, True])
 def test_products_of_dequantized_arrays_are_integer_products(operation: str, per_unit: bool) -> None:
+    """As others, if exporters transpose the matrix after they dequantize it."""
+    is_transposed, operation = operation == "Transpose", operation.replace("Transpose", "MatMul")
     x, bias, units = normal(4, 33), normal(18), 18
     W = integers("int8", 33, units)
     scale = (0.01 + RNG.random(units if per_unit else 1) / 50).astype(np.float32)
     W_zero = integers("int8", len(scale)) if per_unit else integers("int8", 1)
     matrix, axis = {"Conv": (W.T[..., None], 0), "MatMul": (W, 1), "Gemm": (W.T, 0)}[operation]
+    if is_transposed:
+        matrix, axis = matrix.T, -2
     weights = {
         **{"W": np.ascontiguousarray(matrix), "W_scale": scale, "W_zero": W_zero, "bias": bias},
         **{"x_scale": np.float32(0.03), "x_zero": np.uint8(120)},
@@ -284,6 +288,9 @@ def test_products_of_dequantized_arrays_are_integer_products(operation: str, per
         helper.make_node("DequantizeLinear", ["W", "W_scale", "W_zero"], ["V"], axis=axis),
         helper.make_node(operation, names, ["y"], **attributes),
     ]
+    if is_transposed:
+        nodes[2].output[0] = "V_rows"
+        nodes.insert(3, helper.make_node("Transpose", ["V_rows"], ["V"]))
     rows = x[:, :, None] if operation == "Conv" else x
     graph = open_model(model_of(nodes, {"x": rows}, ["y"], weights))
     (y,) = graph(rows)

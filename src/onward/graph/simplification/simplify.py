@@ -98,7 +98,20 @@ class Simplifier:
         self.constants |= arrays
         if node.operation == "DequantizeLinear":
             self.dequantized[node.outputs[0]] = node
+        elif node.operation == "Transpose" and node.inputs[0] in self.dequantized:
+            self.dequantized[node.outputs[0]] = self._transposed(self.dequantized[node.inputs[0]], node)
         return True
+
+    def _transposed(self, dequantized: Node, node: Node) -> Node:
+        """Return the node that makes what another one transposes from transposed integers."""
+        (name, *others), (output, *_) = dequantized.inputs, node.outputs
+        integers = self.constants[name]
+        perm = list(node.attributes.get("perm") or reversed(range(integers.ndim)))
+        axis = perm.index(dequantized.attributes.get("axis", 1) % max(1, integers.ndim))
+        inputs = self.constant(f"{output}/integers", integers.transpose(perm)), *others
+        return Node(
+            dequantized.operation, inputs, node.outputs, {**dequantized.attributes, "axis": axis}, node.name
+        )
 
     def _rewritten(self, node: Node) -> list[Node]:
         if node.operation not in REWRITES:

@@ -13,6 +13,7 @@ from . import (  # noqa: F401 - each module registers its operators
     losses,
     ordering,
     packed,
+    quantized,
     recurrent,
     reductions,
     shapes,
