@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....graph.operations.expressions import Expression, maximum, where
+from .creation import filled
 from .expressions import expression, promoted
 from .registry import FLOAT32, INT64, Operand, Tensor, define
 from .translator import Translator
@@ -79,8 +80,8 @@ def dequantize_channels(
     t: Translator, x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int, low: int, high: int,
     dtype: Any, out_dtype: Any = None,
 ) -> str:  # fmt: skip
-    zeros = np.zeros([size or 0 for size in scales.shape], x.dtype)
-    offsets = t.constant(zeros) if zero_points is None else t.cast(zero_points, x.dtype)
+    zeros = filled(t, t.sizes(scales), 0, x.dtype)
+    offsets = zeros if zero_points is None else t.cast(zero_points, x.dtype)
     y = t.add("DequantizeLinear", x, t.cast(scales, FLOAT32), offsets, axis=x.axis(axis))
     return Expression(t, y, FLOAT32).cast(out_dtype or FLOAT32).name
 
