@@ -80,8 +80,10 @@ def dequantize_channels(
     t: Translator, x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int, low: int, high: int,
     dtype: Any, out_dtype: Any = None,
 ) -> str:  # fmt: skip
-    zeros = filled(t, t.sizes(scales), 0, x.dtype)
-    offsets = zeros if zero_points is None else t.cast(zero_points, x.dtype)
+    if zero_points is None:
+        offsets = filled(t, t.sizes(scales), 0, x.dtype)
+    else:
+        offsets = t.cast(zero_points, x.dtype)
     y = t.add("DequantizeLinear", x, t.cast(scales, FLOAT32), offsets, axis=x.axis(axis))
     return Expression(t, y, FLOAT32).cast(out_dtype or FLOAT32).name
 
