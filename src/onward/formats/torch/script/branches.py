@@ -82,8 +82,7 @@ class Region:
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
         change = self.log.get((Identity(tensor), None))
-        assert self.graph.around is not None
-        return self.graph.around.has((change.before if change else tensor).name)
+        return (change.before if change else tensor).name in self.graph.values.parents
 
 
 def record_region(recorder: Recorder, run: Callable[[], None]) -> Region:
@@ -257,8 +256,9 @@ def record_branch(recorder: Calls, condition: Tensor | Symbol, runs: Sequence[Ca
     if not failed:
         return _Branch(recorder, sides).finish(condition)
     raises = sides[0].error is not None
-    if (decided := recorder.graph.decided.get(recorder.named(condition))) is not None:
-        value, guards = decided
+    with recorder.graph.axes.separate() as guards:
+        value = recorder.graph.by_hints(recorder.named(condition))
+    if isinstance(value, np.ndarray) and all(guard.size.is_known for guard in guards.values()):
         recorder.graph.axes.guards |= guards  # the code needs them
         if bool(value) == raises:
             raise ArgumentError(str(failed[0]))

@@ -76,7 +76,7 @@ def moved(graph: Recording, x: Tensor, value: str) -> Layout | None:
         nodes: list[tuple[Node, int]] = []
         name = value
         while name != start:
-            if (node := graph.maker(name)) is None or not OPERATIONS[node.operation].moves:
+            if (node := graph.makers.get(name)) is None or not OPERATIONS[node.operation].moves:
                 return None
             nodes.append((node, node.outputs.index(name)))
             name = node.inputs[0]
@@ -101,7 +101,7 @@ def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
 
 def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | None:
     """Return the layout of a new value computed from tensors, or None if it is in C order."""
-    maker, known = graph.maker(value), graph.known(value)
+    maker, known = graph.makers.get(value), graph.known(value)
     is_same = any(value == x.name for x in tensors)
     if not is_same and (maker is None or OPERATIONS[maker.operation].combines is not elementwise):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -82,16 +83,15 @@ class Recording(Graph):
         axes: Axes | None = None,
     ) -> None:
         super().__init__()
-        self.around, self.folded = around, folded or Folded()
-        self.axes = Axes(is_general=True) if axes is None else axes
-        self.makers: dict[str, Node] = {}  # the nodes by their outputs
-        self.values: dict[str, Known | None] = {}  # None: the shape is unknown
-        self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
-        # what the hints decide, which other sizes may decide otherwise, and the guards
-        self.decided: dict[str, tuple[AnyArray, Guards]] = {}
+        self.folded, self.axes = folded or Folded(), Axes(is_general=True) if axes is None else axes
+        # by their names, first here and then in the recordings around this one
+        self.makers = ChainMap[str, Node]()  # the nodes by their outputs
+        self.values = ChainMap[str, Known | None]()  # None: the shape is unknown
+        self.sizes_of = ChainMap[tuple[str, int], str]()  # the sizes that are values
         if around is not None:
             self._names, self.folded, self.axes = around._names, around.folded, around.axes
-            self.decided, self.sizes_of = around.decided, around.sizes_of
+            self.makers, self.values = around.makers.new_child(), around.values.new_child()
+            self.sizes_of = around.sizes_of.new_child()
 
     def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
@@ -109,41 +109,38 @@ class Recording(Graph):
 
     def known(self, name: str) -> Known | None:
         """Return the value, or its shape and dtype; None if they are unknown."""
-        if name in self.values:
-            return self.values[name]
-        if self.around is None:
+        if name not in self.values:
             raise ArgumentError(f"the value {name} belongs to another branch")
-        return self.around.known(name)
+        return self.values[name]
 
     def array(self, name: str) -> AnyArray | None:
         """Return the value if it is the same in every call, otherwise None."""
         known = self.known(name)
         return known if isinstance(known, np.ndarray) and not has_sizes(known) else None
 
-    def has(self, name: str) -> bool:
-        """Whether a value belongs to this recording or to one around it."""
-        return name in self.values or (self.around is not None and self.around.has(name))
-
-    def maker(self, name: str) -> Node | None:
-        """Return the node that computes a value, also in a recording around this one."""
-        return self.makers.get(name) or (None if self.around is None else self.around.maker(name))
+    def by_hints(self, name: str) -> Known | None:
+        """Return what the hints make of a condition on sizes; not an array if other values decide it."""
+        known, node = self.known(name), self.makers.get(name)
+        if node is None or not isinstance(known, Signature) or known.dtype != np.bool_:
+            return known
+        operation, values = OPERATIONS[node.operation], [self.by_hints(x) for x in node.inputs]
+        are_known = operation.is_pure and all(isinstance(value, np.ndarray) for value in values)
+        return (self._outputs(operation, node, values) or [known])[0] if are_known else known
 
     def find(self, name: str) -> str:
         """Make a value of a recording around this one available, and return its name."""
-        if not name or name in self.values:
-            return name
-        self.values[name] = self.known(name)
-        if (array := self.array(name)) is not None:
-            self.constants[name] = array
+        if name and name not in self.values.maps[0]:
+            self.values[name] = self.known(name)
+            if (array := self.array(name)) is not None:
+                self.constants[name] = array
         return name
 
     def find_size(self, name: str, axis: int) -> str:
         """Return the size of an axis of a value; the same size is always the same value."""
-        size = self.sizes_of.get((name, axis), "")
-        if not self.has(size):  # the size of a branch is unknown in the other one
+        if (name, axis) not in self.sizes_of:
             size = self.add("Gather", self.add("Shape", name), self.add_constant(np.array(axis)))
             self.sizes_of[name, axis] = size
-        return self.find(size)
+        return self.find(self.sizes_of[name, axis])
 
     def add_all(
         self,
@@ -223,12 +220,10 @@ class Recording(Graph):
                 raise
             results = self._by_rule(operation, node, known)
         if results is None or not made:
-            return results and self._decided_before(operation, node, results)
+            return results
         is_certain = all(guard.size.is_known for guard in made.values())
         if self.axes.is_general or not is_certain:
             if all(isinstance(result, np.ndarray) for result in results):
-                if is_certain:  # otherwise, the hints decide nothing
-                    self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
                 return [self.unknown(Signature.of(result), result) for result in results]
             results = self._decided_otherwise(operation, node, known, results, made)
             made = {key: guard for key, guard in made.items() if guard.condition != "= 0"}
@@ -276,16 +271,6 @@ class Recording(Graph):
                 self.folded.results[key] = results
                 self.folded.lasting.update(map(Identity, results))
         return self._by_rule(operation, node, known) if found is None else found
-
-    def _decided_before(self, operation: Operation, node: Node, results: Sequence[Known]) -> Sequence[Known]:
-        """Note what a node computes from what the hints decided."""
-        decided = [self.decided.get(name) for name in node.inputs]
-        if any(decided) and operation.is_pure and results[0].dtype == np.bool_:
-            values = [y[0] if y else self.array(x) for x, y in zip(node.inputs, decided, strict=True)]
-            if not any(value is None for value in values):
-                guards = {key: guard for y in decided if y for key, guard in y[1].items()}
-                self.decided[node.outputs[0]] = operation.compute(values, node.attributes)[0], guards
-        return results
 
     def _by_rule(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
