@@ -192,15 +192,21 @@ class Recording(Graph):
         numbers = [UNKNOWN] * count if hints is None else hints.flat
         return integers([self._unknown_like(n) for n in numbers]).reshape(value.shape)
 
-    def common(self, a: Known | None, b: Known | None) -> Signature | None:
-        """Return the shape and dtype of a value that is one of two; None if they are not known."""
+    def common(self, a: Known | None, b: Known | None, kept: type | None = None) -> Signature | None:
+        """Return the shape and dtype of a value that is one of two; None if they are not known.
+
+        Sizes that differ are unknown, except those of a type that is `kept` from the first value.
+        """
         if a is None or b is None:
             return None
         (shape, dtype), (other, other_dtype) = Signature.of(a), Signature.of(b)
         if dtype != other_dtype or len(shape) != len(other):
             return None
-        pairs = zip(shape, other, strict=True)
-        return Signature(tuple(n if are_same(n, m) else self._unknown_like(n) for n, m in pairs), dtype)
+        sizes = [
+            n if type(n) is kept or are_same(n, m) else self._unknown_like(n)
+            for n, m in zip(shape, other, strict=True)
+        ]
+        return Signature(tuple(sizes), dtype)
 
     def _unknown_like(self, size: Any) -> Size:
         return self.axes.unknown(max(hint(size), UNKNOWN))
@@ -237,16 +243,8 @@ class Recording(Graph):
         for guard in made.values():
             with suppress(*REFUSALS), self.axes.separate(guard):
                 pairs = zip(results, operation.signatures(known, node.attributes) or (), strict=True)
-                results = [self._of_either(result, other) for result, other in pairs]
+                results = [self.common(result, other, kept=Size) or result for result, other in pairs]
         return results  # type: ignore[no-any-return]
-
-    def _of_either(self, result: Known, other: Signature) -> Signature:
-        """Return the signature of a result in which numbers are unknown that another one does not have."""
-        shape, dtype = Signature.of(result)
-        pairs = zip(shape, other.shape, strict=True)
-        return Signature(
-            tuple(n if type(n) is Size or are_same(n, m) else self._unknown_like(n) for n, m in pairs), dtype
-        )
 
     def _outputs(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
