@@ -330,11 +330,6 @@ class _Branch(Join):
             change = (first.get(key) or second[key])[0]
             values = (side[key][1] if key in side else change.value for side in (first, second))
             joined.append((change, self.join((key,), *values)))
-        self._add_node(condition)
-        self.repeat(joined, self.slots.values())
-
-    def _add_node(self, condition: Tensor | Symbol) -> None:
-        """Add the node."""
         graphs = [side.graph for side in self.sides]
         for place, graph in enumerate(graphs):
             graph.outputs = tuple(names[place] for names in self.slots)
@@ -347,3 +342,4 @@ class _Branch(Join):
             pairs = [(each.a, each.b) for each in self.slots.values()]
             ends = zip(self.sides, (slot.a, slot.b), zip(*pairs, strict=True), strict=True)
             slot.result = self.result(slot, name, list(ends))
+        self.repeat(joined, self.slots.values())

@@ -141,18 +141,18 @@ class Loader:
 class Place:
     """An attribute of the module, an element of one, or what an expression creates.
 
-    `path` leads to the attribute, and `value` is its value in the file; both are empty for what is created.
+    `path` leads to the attribute, and `value` is its value in the file. What is created has no path, and no
+    value unless it is an object.
     """
 
     value: Any = None
-    path: tuple[str, ...] = ()
-    kind: Class | None = None  # of a new object
+    path: tuple[str, ...] | None = None
     _held: dict[str, Known] = field(default_factory=dict)
 
     def held(self, name: str) -> Known:
         """Return what an attribute, or the elements, may be."""
         if name not in self._held:
-            found, path = None, self.path
+            found, path = None, self.path or ()
             if isinstance(self.value, Object):
                 found, path = self.value.attributes.get(name), (*path, name)
             elif isinstance(self.value, NESTED):  # the first element that is no plain value
@@ -200,7 +200,7 @@ class Search:
         arguments = [
             {Place(): None} if annotation(kind)[0] in ("List", "Dict") else OTHER for _, kind, _ in parameters
         ]
-        root = {Place(module): None}
+        root = {Place(module, ()): None}
         try:
             while not self._is_complete:
                 self._is_complete, self._searched = True, set[Any]()
@@ -263,10 +263,9 @@ class Search:
             case ast.Attribute(owner, name):
                 for place in self._places(owner, values):
                     if isinstance(place.value, Object):
-                        self.changed[*place.path, name] = None
+                        if place.path is not None:
+                            self.changed[*place.path, name] = None
                         self._add(place.held(name), found)
-                    elif place.kind is not None:
-                        self._add(place.held(ELEMENT), found)
 
     def _places(self, node: ast.expr, values: Variables) -> Places:
         """Return the attributes and new values that an expression stands for, or OTHER."""
@@ -300,9 +299,9 @@ class Search:
                 self._places(operand, values)
         return {}
 
-    def _create(self, node: ast.expr, elements: Places, kind: Class | None = None) -> Places:
-        """Return the container or object that an expression creates, which has these elements."""
-        place = self._created.setdefault(Identity(node), Place(kind=kind))
+    def _create(self, node: ast.expr, elements: Places, value: Object | None = None) -> Places:
+        """Return the container or the object that an expression creates; a container has these elements."""
+        place = self._created.setdefault(Identity(node), Place(value))
         self._add(place.held(ELEMENT), elements)
         return {place: None}
 
@@ -314,12 +313,13 @@ class Search:
             called = self.code.find(path)
             if isinstance(called, Function):
                 return self._call(called, arguments)
-            kind = self.code.find(path.removesuffix(".__new__"))
-            return self._create(node, given, kind if isinstance(kind, Class) else None)
+            class_path = path.removesuffix(".__new__")
+            is_object = path != class_path and isinstance(self.code.find(class_path), Class)
+            return self._create(node, given, Object(self.code, class_path) if is_object else None)
         if isinstance(node.func, ast.Attribute):
             owners = self._places(node.func.value, values)
-            kinds = [(x, x.value.kind if isinstance(x.value, Object) else x.kind) for x in owners]
-            pairs = [(owner, kind.methods[name]) for owner, kind in kinds if kind and name in kind.methods]
+            kinds = [(x, x.value.kind) for x in owners if isinstance(x.value, Object)]
+            pairs = [(owner, kind.methods[name]) for owner, kind in kinds if name in kind.methods]
             if pairs:
                 return _union([self._call(method, [{owner: None}, *arguments]) for owner, method in pairs])
         if arguments and (name in CHANGES or in_place(name)):
@@ -338,7 +338,7 @@ class Search:
     def _changed(self, name: str, first: Places, others: Places) -> Places:
         """Return what an operator may return that changes attributes, or what new containers hold."""
         kinds = (*[list, dict] * (name in CHANGES), *[Tensor] * bool(in_place(name)))
-        self.changed |= {place.path: None for place in first if isinstance(place.value, kinds)}
+        self.changed |= {x.path: None for x in first if x.path and isinstance(x.value, kinds)}
         if name not in CHANGES:
             return first
         elements = _elements(others)
