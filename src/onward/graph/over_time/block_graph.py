@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..graph import Graph, Input
-from ..inference import outputs_of
-from ..node import AnyArray, Node, Operand, Signature
+from ..node import Node, Operand, Signature
 from ..plan.builder import inverse
 from .streamed import Carry, TimeAndBatch
 from .timing import TimeFollower
@@ -21,11 +21,9 @@ class BlockGraph(TimeFollower):
     ) -> None:
         super().__init__(graph, inputs, axes, rates)
         self._names: dict[str, str] = {"": ""}
-        self._constants = dict(graph.constants)
         self.carries: list[Carry] = []
         self._after: dict[str, str] = {}
         self._stored: dict[str, tuple[str, list[int]]] = {}  # carries in another order of axes
-        self._node = Node("", (), (), {}, "")
 
     def graph(self, with_carries: bool) -> Graph:
         """Return the graph; its first inputs and, if `with_carries`, its first outputs are the carries."""
@@ -40,31 +38,11 @@ class BlockGraph(TimeFollower):
             self._constants,
         )
 
-    def constant(self, array: AnyArray) -> str:
+    def constant(self, array: ArrayLike) -> str:
         """Add a constant."""
-        name = self._new_name("constant")
-        self._constants[name] = array
-        for values in (self._whole, *self._blocks):
-            values[name] = array
-        return name
-
-    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output, and return the output."""
-        return self.add_all(operation, inputs, 1, **attributes)[0]
-
-    def add_all(
-        self, operation: str, inputs: Sequence[str], outputs: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        """Add a node, and return its outputs."""
-        names = tuple(self._new_name(operation) for _ in range(outputs))
-        node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
-        self._whole |= outputs_of(node, self._whole)
-        self._append(node)
-        return names
-
-    def _new_name(self, what: str) -> str:
-        name = f"{next(filter(None, self._node.outputs))}/{what}:{len(self._added)}"
-        self._added.add(name)
+        name = super().constant(array)
+        for values in self._blocks:
+            values[name] = self._constants[name]
         return name
 
     def _alias(self, value: str) -> str:

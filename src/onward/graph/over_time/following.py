@@ -1,15 +1,16 @@
 """Follow an axis, such as time or the batch, through the nodes of a graph."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...errors import ArgumentError, OnwardError
 from ..graph import Graph
-from ..inference import Values
+from ..inference import Values, outputs_of
 from ..node import Node
 from ..operations import OPERATIONS
 from ..sized import has_sizes
@@ -18,7 +19,7 @@ REPEATING = ("ConstantOfShape", "Expand")  # operations that repeat elements alo
 
 
 class Follower:
-    """Follows an axis, whose size is symbolic, through a graph.
+    """Follows an axis, whose size is symbolic, through a graph, and writes another one.
 
     `values` are those of the inputs. The class attributes up to `otherwise` are parts of errors.
     """
@@ -33,11 +34,14 @@ class Follower:
     def __init__(self, graph: Graph, values: Values) -> None:
         self._source, self._whole = graph, {**graph.constants, **values}
         self._derived = set[str]()  # values that follow from the size of the axis
-        self._nodes: list[Node] = []
+        self._nodes, self._constants = list[Node](), dict(graph.constants)
+        self._node = Node("", (), (), {}, "")  # of the graph, at hand
+        self._added = set[str]()  # names of values that the graph does not have
 
     def follow(self) -> None:
         """Add all nodes. Raises ArgumentError, which names the node."""
         for node in self._source.nodes:
+            self._node = node
             try:
                 self._add_node(node)
             except OnwardError as error:
@@ -45,6 +49,35 @@ class Follower:
 
     def _add_node(self, node: Node) -> None:
         raise NotImplementedError
+
+    def _append(self, node: Node) -> None:
+        """Append a node whose inputs are values so far."""
+        raise NotImplementedError
+
+    def constant(self, array: ArrayLike) -> str:
+        """Add a constant."""
+        name = self._new_name("constant")
+        self._whole[name] = self._constants[name] = np.asarray(array)
+        return name
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output, and return the output."""
+        return self.add_all(operation, inputs, 1, **attributes)[0]
+
+    def add_all(
+        self, operation: str, inputs: Sequence[str], outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add a node, and return its outputs."""
+        names = tuple(self._new_name(operation) for _ in range(outputs))
+        node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
+        self._whole |= outputs_of(node, self._whole)
+        self._append(node)
+        return names
+
+    def _new_name(self, what: str) -> str:
+        name = f"{next(filter(None, self._node.outputs), '')}/{what}:{len(self._added)}"
+        self._added.add(name)
+        return name
 
     def axis(self, name: str) -> int | None:
         """Return the axis in a value, or None."""

@@ -104,14 +104,15 @@ class _RowBuilder(Follower):
         follow from them, and become ones of shape (rows,).
         """
         for name in alone:
-            self._leading[name] = self._added("Unsqueeze", name, [1])
+            self._leading[name] = self.add("Unsqueeze", name, self.constant([1]))
         self.follow()
         outputs = [
-            self._added("Reshape", self._leading[name], [-1]) if name in self._leading else name
+            self.add("Reshape", self._leading[name], self.constant([-1])) if name in self._leading else name
             for name in self._source.outputs
         ]
         axes = [self._axis_of_output(name) for name in outputs]
-        return self._source.replaced(nodes=self._nodes, outputs=outputs), axes
+        built = self._source.replaced(nodes=self._nodes, outputs=outputs, constants=self._constants)
+        return built, axes
 
     def _axis_of_output(self, name: str) -> int | None:
         """Return the batch axis of an output, or None if it is the same for any number of rows."""
@@ -123,24 +124,13 @@ class _RowBuilder(Follower):
             (axis,) = varying
         return axis
 
-    def _added(self, operation: str, x: str, *numbers: Sequence[int], **attributes: Any) -> str:
-        """Add a node that moves axes, with constant integers, and return its output."""
-        y = f"{x}/{operation} {len(self._nodes)}"
-        names = [self._constant(f"{y}/numbers", each) for each in numbers]
-        self._append(Node(operation, (x, *names), (y,), attributes, y))
-        return y
-
-    def _constant(self, name: str, numbers: Sequence[int]) -> str:
-        self._whole[name] = self._source.constants[name] = np.array(numbers)
-        return name
-
     def _add_leading(self, node: Node) -> None:
         """Add a node that moves, broadcasts, joins or looks up leading values."""
         operation, output, leads = OPERATIONS[node.operation], node.outputs[0], True
         inputs = [self._leading.get(name, name) for name in node.inputs]
         if node.operation == "Unsqueeze":
-            numbers, inputs[1] = self._whole[node.inputs[1]], f"{output}/axes"
-            self._constant(inputs[1], [axis + (axis >= 0) for axis in np.asarray(numbers).tolist()])
+            axes = np.asarray(self._whole[node.inputs[1]])
+            inputs[1] = self.constant(axes + (axes >= 0))
         elif node.operation == "Concat" and self._leading.keys() >= {*node.inputs}:
             axis = node.attributes["axis"]
             node = node.with_attributes({**node.attributes, "axis": axis + (axis >= 0)})
@@ -169,19 +159,16 @@ class _RowBuilder(Follower):
             self.refuse(node, f"{self.name} have positions of their own")
         more = self._whole[shape].shape[0] + 1 - len(self._whole[x].shape)
         if node.operation == "Expand" and more > 0:
-            x = self._added("Unsqueeze", x, range(1, more + 1))
-        rows = 0 if node.operation == "Reshape" else 1
-        first, whole = self._constant(f"{node.outputs[0]}/rows", [rows]), f"{node.outputs[0]}/shape"
-        self._append(Node("Concat", (first, shape), (whole,), {"axis": 0}, node.name, node.source))
-        return [x, whole]
+            x = self.add("Unsqueeze", x, self.constant(range(1, more + 1)))
+        rows = self.constant([0 if node.operation == "Reshape" else 1])
+        return [x, self.add("Concat", rows, shape, axis=0)]
 
     def _looked_up(self, node: Node) -> str:
         """Add a node that reads entries of a table at leading places; return them as a leading value."""
-        found, rank = f"{node.outputs[0]}/found", len(self._whole[node.inputs[0]].shape)
-        self._append(node.with_outputs(found))
-        axis = as_axis(node.attributes.get("axis", 0), rank)
+        found = self.add(node.operation, *node.inputs, **node.attributes)
+        axis = as_axis(node.attributes.get("axis", 0), len(self._whole[node.inputs[0]].shape))
         others = (place for place in range(len(self._whole[found].shape)) if place != axis)
-        return self._added("Transpose", found, perm=[axis, *others]) if axis else found
+        return self.add("Transpose", found, perm=[axis, *others]) if axis else found
 
     def _aligned(self, node: Node) -> tuple[list[str], bool]:
         """Return the inputs of a node that broadcasts, and whether its output is a leading value."""
@@ -198,7 +185,7 @@ class _RowBuilder(Follower):
                 if place >= missing:
                     inputs[i] = self._moved(inputs[i], place - missing)
                 elif missing > place + 1:
-                    inputs[i] = self._added("Unsqueeze", inputs[i], range(1, missing - place))
+                    inputs[i] = self.add("Unsqueeze", inputs[i], self.constant(range(1, missing - place)))
         return inputs, not places
 
     def _moved(self, x: str, place: int) -> str:
@@ -206,9 +193,9 @@ class _RowBuilder(Follower):
         shape = self._whole[x].shape
         if not are_same(shape[place + 1], 1):
             raise ArgumentError(f"it merges {self.name} with another axis")
-        x = self._added("Squeeze", x, [place + 1])
+        x = self.add("Squeeze", x, self.constant([place + 1]))
         perm = [*range(1, place + 1), 0, *range(place + 1, len(shape) - 1)]
-        return self._added("Transpose", x, perm=perm) if place else x
+        return self.add("Transpose", x, perm=perm) if place else x
 
     def _add_node(self, node: Node) -> None:
         if not self._leading.keys().isdisjoint(node.inputs):
@@ -275,14 +262,9 @@ class _RowBuilder(Follower):
         if not places or sizes[places[0]] in (0, -1):
             return node
         place = axis if axis in places else places[0]
-        name = f"{node.outputs[0]}/shape"
-        parts = [f"{name}:{part}" for part in range(3)]
-        for part, array in zip(parts[::2], (sizes[:place], sizes[place + 1 :]), strict=True):
-            self._whole[part] = self._source.constants[part] = array
-        label = node.name, node.source
-        self._append(Node("Shape", (x,), (parts[1],), {"start": axis, "end": axis + 1}, *label))
-        self._append(Node("Concat", tuple(parts), (name,), {"axis": 0}, *label))
-        return node.with_inputs(x, name)
+        first, last = self.constant(sizes[:place]), self.constant(sizes[place + 1 :])
+        rows = self.add("Shape", x, start=axis, end=axis + 1)
+        return node.with_inputs(x, self.add("Concat", first, rows, last, axis=0))
 
     def _add_steps_as_rows(self, node: Node) -> None:
         """Run rows that are the steps of a recurrent node, one step each, as rows of a batch."""
@@ -290,8 +272,7 @@ class _RowBuilder(Follower):
         if self._whole[x].shape[1] != 1 or lengths:
             self.refuse(node, "the rows are its steps")
         perm = {"perm": [1, 0, 2]}
-        swapped, y = f"{node.outputs[0]}/rows", f"{node.outputs[0]}/steps"
-        self._append(Node("Transpose", (x,), (swapped,), perm, node.name, node.source))
+        swapped, y = self.add("Transpose", x, **perm), f"{node.outputs[0]}/steps"
         self._append(node.with_inputs(swapped, "", *states).with_outputs(y, *node.outputs[1:]))
         self._append(Node("Transpose", (y,), (node.outputs[0],), perm, node.name, node.source))
 

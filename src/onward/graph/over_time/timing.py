@@ -71,7 +71,6 @@ class TimeFollower(Follower):
         # None: the result for the steps so far
         self.timings: dict[str, Timing | None] = {}
         self._places = dict[str, View]()
-        self._added: set[str] = set()  # names of values that the source graph does not have
         self._counts = Counts()
         self._lengths: dict[Count, Any] = {}  # the numbers of steps of the sequence
         self._news: dict[Count, Size] = {}  # and those of a block

@@ -192,7 +192,7 @@ class Recording(Graph):
         numbers = [UNKNOWN] * count if hints is None else hints.flat
         return integers([self._unknown_like(n) for n in numbers]).reshape(value.shape)
 
-    def common(self, a: Known | None, b: Known | None, kept: type | None = None) -> Signature | None:
+    def common(self, a: Known | None, b: Known | None, *, kept: type | None = None) -> Signature | None:
         """Return the shape and dtype of a value that is one of two; None if they are not known.
 
         Sizes that differ are unknown, except those of a type that is `kept` from the first value.
