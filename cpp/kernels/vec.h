@@ -14,6 +14,8 @@
 #include <arm_neon.h>
 #elif defined(__wasm_simd128__)
 #include <wasm_simd128.h>
+#elif defined(ONWARD_SLOW_FMA)
+#include <emmintrin.h>
 #endif
 
 namespace {
@@ -211,28 +213,36 @@ inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)wasm_f32x4_relaxed_madd((
 inline f64v fma(f64v a, f64v b, f64v c) {
     return f64v{__builtin_fma(a[0], b[0], c[0]), __builtin_fma(a[1], b[1], c[1])};
 }
-#elif defined(__wasm_simd128__)
+#elif defined(__wasm_simd128__) || defined(ONWARD_SLOW_FMA)
+#ifdef __wasm_simd128__
+inline f64v low_half(f32v x) { return (f64v)wasm_f64x2_promote_low_f32x4((v128_t)x); }
+inline f32v rounded(f64v x) { return (f32v)wasm_f32x4_demote_f64x2_zero((v128_t)x); }
+inline bool any(i32v x) { return wasm_v128_any_true((v128_t)x); }
+#else
+inline f64v low_half(f32v x) { return (f64v)_mm_cvtps_pd((__m128)x); }
+inline f32v rounded(f64v x) { return (f32v)_mm_cvtpd_ps((__m128d)x); }
+inline bool any(i32v x) { return _mm_movemask_ps((__m128)x) != 0; }
+#endif
 // In double, the product of two float32 numbers is exact, and only its sum with c is rounded. Rounding that sum to
 // float32 differs from rounding once only if the sum lies halfway between two float32 numbers and was inexact: then
 // the rounding error of the sum decides.
-[[gnu::noinline]] f64v break_ties(f64v sum, f64v product, f64v c) {
+[[gnu::noinline]] inline f64v break_ties(f64v sum, f64v product, f64v c) {
     const f64v rest = sum - product, error = (product - (sum - rest)) + (c - rest);
     const i64v towards_error = ((i64v)error ^ (i64v)sum) < 0 ? i64v{} - 1 : i64v{} + 1;
     const i64v halfway = ((i64v)sum & 0x1fffffff) == 0x10000000;
     return (f64v)((i64v)sum + (halfway & (error != 0.0) & towards_error));
 }
 inline f32v fma(f32v a, f32v b, f32v c) {
-    auto low = [](f32v x) { return (f64v)wasm_f64x2_promote_low_f32x4((v128_t)x); };
-    auto high = [&](f32v x) { return low(__builtin_shufflevector(x, x, 2, 3, 2, 3)); };
-    const f64v product_low = low(a) * low(b), product_high = high(a) * high(b), c_low = low(c), c_high = high(c);
+    auto high_half = [](f32v x) { return low_half(__builtin_shufflevector(x, x, 2, 3, 2, 3)); };
+    const f64v product_low = low_half(a) * low_half(b), product_high = high_half(a) * high_half(b);
+    const f64v c_low = low_half(c), c_high = high_half(c);
     f64v sum_low = product_low + c_low, sum_high = product_high + c_high;
     const i32v low_bits = __builtin_shufflevector((i32v)sum_low, (i32v)sum_high, 0, 2, 4, 6);
-    if (__builtin_expect(wasm_v128_any_true((v128_t)((low_bits & 0x1fffffff) == 0x10000000)), 0)) {
+    if (__builtin_expect(any((low_bits & 0x1fffffff) == 0x10000000), 0)) {
         sum_low = break_ties(sum_low, product_low, c_low);
         sum_high = break_ties(sum_high, product_high, c_high);
     }
-    const v128_t rounded_low = wasm_f32x4_demote_f64x2_zero((v128_t)sum_low);
-    return __builtin_shufflevector((f32v)rounded_low, (f32v)wasm_f32x4_demote_f64x2_zero((v128_t)sum_high), 0, 1, 4, 5);
+    return __builtin_shufflevector(rounded(sum_low), rounded(sum_high), 0, 1, 4, 5);
 }
 inline f64v fma(f64v a, f64v b, f64v c) {
     return f64v{__builtin_fma(a[0], b[0], c[0]), __builtin_fma(a[1], b[1], c[1])};

@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,34 @@ def test_a_row_of_linear_gives_the_same_bits_in_any_batch(dtype: str, features: 
         own = layer()
         for size in (1, 2, 5, 17, 64, 131):
             assert_bitwise([own(x[:size])], [alone[:size]], f"{isa}, {size} rows")
+
+
+def rounded(exact: Fraction) -> np.float32:
+    """The float32 number that is nearest to one that is not halfway between two."""
+    near = np.float32(float(exact))
+    around = [near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))]
+    return min(around, key=lambda number: abs(Fraction(float(number)) - exact))
+
+
+def test_a_sum_that_is_almost_halfway_between_two_numbers_is_rounded_once() -> None:
+    """Without an instruction for it, the sum is rounded to float64 first, where it is exactly halfway."""
+    rng, x, weights, expected = np.random.default_rng(0), [], [], []
+    while len(x) < 300:
+        a = np.float32(rng.uniform(1, 2))
+        b = 1 / a
+        if 0 < abs(Fraction(float(a)) * Fraction(float(b)) - 1) < Fraction(1, 1 << 30):
+            exponent = int(rng.integers(-60, 60))
+            c = np.ldexp(1 + int(rng.integers(1 << 23)) / 2**23, exponent) * rng.choice([-1, 1])
+            half = np.ldexp(float(a), exponent - 24) * rng.choice([-1, 1])  # b half is half an ulp of c
+            x.append([1, half]), weights.append([c, float(b)])
+            expected.append(rounded(Fraction(c) + Fraction(half) * Fraction(float(b))))
+    matrix, rows = np.array(weights, np.float32), np.array(x, np.float32)
+    np.testing.assert_array_equal(matrix, weights)
+    np.testing.assert_array_equal(rows, x)
+    for isa in each_isa():
+        layer = onward.Linear(2, len(matrix), bias=False, rng=0)
+        layer.load_state_dict({"weight": matrix})
+        np.testing.assert_array_equal(np.diagonal(layer(rows)), expected, isa)
 
 
 @both_dtypes
