@@ -1,5 +1,6 @@
 """Random trainings: a model, data of any kind, a loss, an optimizer, a schedule and the options of `fit`."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ OPTIMIZERS: tuple[Any, ...] = (
 
 
 class Training(NamedTuple):
-    """The arguments of `fit`; `model` makes the model, always with the same weights."""
+    """The arguments of `fit`; `model` copies the model, so that all trainings share compiled gradients."""
 
     model: Callable[[], Any]
     data: train.Data
@@ -50,7 +51,7 @@ def training(rng: np.random.Generator, in_chunks: bool) -> Training:
     bidirectional = not in_chunks and cell < 4 and rng.random() < 0.3
     dtype = str(rng.choice(["float32", "float64"]))
 
-    def model() -> Any:
+    def make() -> Any:
         draws, options = np.random.default_rng(seed), {"batch_first": batch_first, "dtype": dtype}
         layers = [] if scan is None else [SCANS[scan](features, rng=draws, **options)]
         reverse = {"bidirectional": True} if bidirectional else {}
@@ -61,8 +62,8 @@ def training(rng: np.random.Generator, in_chunks: bool) -> Training:
             *layers, onward.Linear(units * (1 + bidirectional), width, dtype=dtype, rng=draws)
         )
 
-    data = _data(rng, features, targets, in_chunks, per_step)
-    return Training(model, data, _options(rng, data, loss))
+    model, data = make(), _data(rng, features, targets, in_chunks, per_step)
+    return Training(lambda: copy.deepcopy(model), data, _options(rng, data, loss))
 
 
 def _loss(rng: np.random.Generator, outputs: int) -> tuple[partial[Any], Callable[[int], Any]]:

@@ -32,6 +32,9 @@ class _Planners(dict[bool, "Planner"]):
     Pickles leave them out.
     """
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
     def __reduce__(self) -> Any:
         return type(self), ()
 
