@@ -100,15 +100,16 @@ def test_few_outputs_or_terms_of_strided_windows_and_of_channels_last_have_the_b
             "dilations": [*[1] * (n - 1), dilation],
             "pads": [int(pad) for pad in rng.integers(0, 3, 2 * n) * int(rng.integers(2))],
         }
-        lengths = [int(length) for length in (*rng.integers(kernel[-1] * dilation, 40, 2), 200)]
+        calls = []
+        for length in (*rng.integers(kernel[-1] * dilation, 40, 2), 200):
+            x = floats(rng, 2, W.shape[1], *[int(size) for size in rng.integers(3, 6, n - 1)], int(length))
+            calls.append((x, product_of_windows(x, W, bias, attributes).tobytes()))
         for last, to_last, _ in itertools.product((False, True), (M <= 10, True), each_isa()):
             layouts = last, to_last
             planner = Planner(between_layouts("Conv", [W, W, bias], attributes, layouts, "Identity"))
-            for length in lengths:
-                x = floats(rng, 2, W.shape[1], *[int(size) for size in rng.integers(3, 6, n - 1)], length)
+            for x, expected in calls:
                 y = planner(moved(x, 1, -1) if last else x)[0]
-                expected = product_of_windows(x, W, bias, attributes)
-                assert (moved(y, -1, 1) if to_last else y).tobytes() == expected.tobytes(), attributes
+                assert (moved(y, -1, 1) if to_last else y).tobytes() == expected, attributes
             steps = [step for program in planner.programs for step in described_steps(program)]
             is_filter = any(step.startswith("filter") for step in steps)
             assert is_filter or (to_last and M > FEW_CHANNELS)
@@ -169,15 +170,14 @@ def test_padding_has_the_bits_of_zeros(operation: str) -> None:
                     inputs = [x, W.astype(np.float16), None, bias]
                 W = inputs[1].astype(np.float32)
             is_depthwise = operation == "Conv" and 1 < attributes["group"] == len(W) == x.shape[1]
-            found = set()
+            y = product_of_windows(x, W, bias, attributes)
+            if is_depthwise:
+                y += 0  # the steps that sum over the taps of each channel return no -0
+            found = {np.where(np.isnan(y), np.float32(np.nan), y).tobytes()}
             for _ in each_isa():
                 result = run_lowered(operation, inputs, attributes, known=range(1, len(inputs)))
                 assert result is not None
-                expected = product_of_windows(x, W, bias, attributes)
-                if is_depthwise:
-                    expected += 0  # the steps that sum over the taps of each channel return no -0
-                for y in (result[0], expected):
-                    found.add(np.where(np.isnan(y), np.float32(np.nan), y).tobytes())
+                found.add(np.where(np.isnan(result[0]), np.float32(np.nan), result[0]).tobytes())
             assert len(found) == 1, attributes
             negative_zeros += np.count_nonzero((y == 0) & np.signbit(y))
     assert negative_zeros
@@ -239,14 +239,15 @@ def test_the_bits_of_a_product_do_not_depend_on_the_strides_of_its_rows_and_resu
                 graph.nodes.append(Node(function, ("p",), ("z",), {}, "function"))
             moves.nodes.append(Node("Transpose", ("z",), ("t",), {"perm": after.tolist()}, "after"))
             moves.nodes.append(Node("Pad", ("t", "pads"), ("y",), {}, "padded"))
-            for _, threads in itertools.product(each_isa(), (1, 2)):
+            for _ in each_isa():
                 z = Planner(plain)(np.ascontiguousarray(rows))[0].transpose(after)
-                with onward.num_threads(threads):
-                    y = Planner(moves)(x)[0]
-                expected = np.pad(z, pads.T)
-                np.testing.assert_array_equal(y, expected)  # equates NaN
+                expected, planner = np.pad(z, pads.T), Planner(moves)
                 zeros = expected == 0
-                np.testing.assert_array_equal(np.signbit(y[zeros]), np.signbit(expected[zeros]))
+                for threads in (1, 2):
+                    with onward.num_threads(threads):
+                        y = planner(x)[0]
+                    np.testing.assert_array_equal(y, expected)  # equates NaN
+                    np.testing.assert_array_equal(np.signbit(y[zeros]), np.signbit(expected[zeros]))
 
 
 @pytest.mark.parametrize(("group", "M"), [(1, 3), (5, 5)])
@@ -327,9 +328,9 @@ def test_a_convolution_that_is_pooled_at_once_has_the_bits_of_both_steps(operati
                 x = moved(x, 1, -1) if last[0] else x
                 with case.skipping(ShapeError):
                     calls.append((x, apart[1](apart[0](x)[0])[0]))
-            for isa, threads in itertools.product(each_isa(), (1, 2)):
+            for isa in each_isa():
                 planner = Planner(both)
-                for x, expected in calls:
+                for threads, (x, expected) in itertools.product((1, 2), calls):
                     with onward.num_threads(threads):
                         y = planner(x)[0]
                     bits = [np.where(np.isnan(a), np.float32(np.nan), a).tobytes() for a in (y, expected)]
