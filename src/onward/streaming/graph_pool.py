@@ -1,5 +1,7 @@
 """`GraphPool` and `SequencePool`: sequences that run through one whole model, addressed by id."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace

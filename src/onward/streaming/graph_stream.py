@@ -1,5 +1,7 @@
 """`GraphStream`: a sequence that runs through a whole model, continued from call to call."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from functools import partial

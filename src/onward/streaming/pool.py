@@ -1,5 +1,7 @@
 """`Pool`: the states of thousands of sequences, addressed by id."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Iterator, Sequence
