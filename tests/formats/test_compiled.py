@@ -140,11 +140,10 @@ def test_a_quantized_embedding_compiles(precision: str, tmp_path: Path) -> None:
 
 def test_random_sequentials_take_calls_without_steps_or_rows(tmp_path: Path) -> None:
     """Scans of many steps are loops, which have nothing to do for no rows; `Last` of no steps is zeros."""
-    for case in counted_cases(7, first=38, most=0.75):
+    for case in counted_cases(7, first=38):
         with case:
-            net, features = sequential(rng := np.random.default_rng(case.seed))
-            with case.skipping(ArgumentError, match="NumPy"):  # float64
-                net.compile(tmp_path / "x.onward")
+            net, features = sequential(rng := np.random.default_rng(case.seed), "float32")
+            net.compile(tmp_path / "x.onward")
             opened = onward.load(tmp_path / "x.onward")
             for sizes in itertools.product((0, 1, 17, 40), repeat=2):
                 x = rng.standard_normal((*sizes, features)).astype(np.float32)

@@ -7,11 +7,11 @@ import numpy as np
 import onward
 
 
-def sequential(rng: np.random.Generator) -> tuple[onward.Sequential, int]:
-    """Return a Sequential of random layers, and the number of features of its input."""
+def sequential(rng: np.random.Generator, dtype: str = "") -> tuple[onward.Sequential, int]:
+    """Return a Sequential of random layers, by default of a random dtype, and the features of its input."""
     features = first = int(rng.integers(1, 6))
-    batch_first, dtype = bool(rng.random() < 0.4), str(rng.choice(["float32", "float64"]))
-    options: dict[str, Any] = {"dtype": dtype, "rng": rng}
+    batch_first, drawn = bool(rng.random() < 0.4), str(rng.choice(["float32", "float64"]))
+    options: dict[str, Any] = {"dtype": dtype or drawn, "rng": rng}
     layers: list[Any] = []
     for _ in range(int(rng.integers(1, 5))):
         layer = _layer(rng, features, batch_first, options)
