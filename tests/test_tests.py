@@ -70,6 +70,12 @@ def test_the_rule_finds_cases_that_are_not_counted(code: str) -> None:
     assert re.search(LEAVING, text) and list(uncounted(ast.parse(text)))
 
 
+def test_instruction_sets_that_are_selected_before_a_test_runs() -> None:
+    """`itertools.product` reads its arguments first: all its results had the instruction set of the start."""
+    wrong = re.compile(r"(product|zip|list|sorted)\([^\n]*(?<!with_)each_isa\(")
+    assert not [str(path.relative_to(TESTS)) for path in FILES if wrong.search(path.read_text())]
+
+
 def test_a_case_that_fails_or_skips_fails_the_test_of_all_cases() -> None:
     @in_one_test("number", [1, 2, 3])
     def check(number: int, tmp_path: str) -> None:

@@ -1,7 +1,7 @@
 """Cells and shapes for tests of bitwise equality, and the comparison itself."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import pytest
 import onward
 from onward import _core
 
+Value = TypeVar("Value")
 CELLS = {
     "rnn_tanh": lambda **options: onward.RNN(5, rng=0, **options),
     "rnn_relu": lambda **options: onward.RNN(5, nonlinearity="relu", rng=0, **options),
@@ -54,6 +55,13 @@ def each_isa() -> Iterator[str]:
             yield name
     finally:
         _core.set_isa(before)
+
+
+def with_each_isa(values: Iterable[Value]) -> Iterator[Value]:
+    """Yield each value with each instruction set; `itertools.product` would select all of them in advance."""
+    for value in values:
+        for _ in each_isa():
+            yield value
 
 
 def parts(state: Any) -> tuple[Any, ...]:

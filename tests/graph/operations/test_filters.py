@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.bits import each_isa
+from support.bits import each_isa, with_each_isa
 from support.convolutions import SPECIAL, between_layouts, floats, moved, replace_some
 from support.lowering import run_lowered
 from support.programs import described_steps
@@ -104,7 +104,7 @@ def test_few_outputs_or_terms_of_strided_windows_and_of_channels_last_have_the_b
         for length in (*rng.integers(kernel[-1] * dilation, 40, 2), 200):
             x = floats(rng, 2, W.shape[1], *[int(size) for size in rng.integers(3, 6, n - 1)], int(length))
             calls.append((x, product_of_windows(x, W, bias, attributes).tobytes()))
-        for last, to_last, _ in itertools.product((False, True), (M <= 10, True), each_isa()):
+        for last, to_last in with_each_isa(itertools.product((False, True), (M <= 10, True))):
             layouts = last, to_last
             planner = Planner(between_layouts("Conv", [W, W, bias], attributes, layouts, "Identity"))
             for x, expected in calls:
@@ -130,7 +130,7 @@ def test_windows_at_the_ends_of_a_long_line_have_the_bits_of_a_padded_line() -> 
         x, W, bias = floats(rng, 2, C, T), floats(rng, M, C // group, k), floats(rng, M)
         replace_some(rng, x, SPECIAL[3:])
         attributes = {"group": group, "dilations": [dilation]}
-        for after, _ in itertools.product(("Identity", "Relu", "Tanh"), each_isa()):
+        for after in with_each_isa(("Identity", "Relu", "Tanh")):
             found = []
             for line, sides in ((x, pads), (np.pad(x, [(0, 0), (0, 0), pads]), [0, 0])):
                 own = attributes | {"pads": sides}
@@ -193,7 +193,7 @@ def test_the_bits_of_random_convolutions_depend_on_nothing_but_the_row(operation
     for _ in range(random_cases(8)):
         inputs, attributes = random_case(rng, operation)
         after, found = str(rng.choice(["Identity", "Relu", "Tanh"])), set()
-        for layouts, _ in itertools.product(itertools.product((False, True), repeat=2), each_isa()):
+        for layouts in with_each_isa(itertools.product((False, True), repeat=2)):
             planner = Planner(between_layouts(operation, inputs, attributes, layouts, after))
             x = moved(inputs[0], 1, -1) if layouts[0] else inputs[0]
             whole, rows = planner(x)[0], np.concatenate([planner(row[None])[0] for row in x])
@@ -399,7 +399,7 @@ def test_relu_of_a_product_has_the_bits_of_relu() -> None:
         x.flat[rng.integers(x.size, size=3)] = rng.choice(SPECIAL, 3)
         W.flat[rng.integers(W.size, size=9)] = rng.choice(SPECIAL, 9)
         found = set()
-        for _, outputs in itertools.product(each_isa(), (("y",), ("y", "z"))):  # z keeps Relu apart
+        for outputs in with_each_isa((("y",), ("y", "z"))):  # z keeps Relu apart
             graph = Graph(outputs=outputs)
             graph.add_input("x", np.dtype(np.float32))
             graph.add_constant(W, "W")
@@ -443,9 +443,9 @@ def test_rows_of_images_have_the_bits_of_windows_that_are_computed_apart() -> No
         attributes = {"group": group, "pads": [int(pad) for pad in rng.integers(0, 3, 4)]}
         apart = attributes | {"strides": [1, 1], "dilations": [1, 1]}
         expected = product_of_windows(*inputs, apart) + np.float32(0 if is_depthwise else -0.0)
-        for function, _ in itertools.product(("Identity", "Relu", "Tanh"), each_isa()):
-            graph = between_layouts("Conv", inputs, attributes, (False, False), function)
+        for function in with_each_isa(("Identity", "Relu", "Tanh")):
+            planner = Planner(between_layouts("Conv", inputs, attributes, (False, False), function))
             z = OPERATIONS[function].compute([expected], {})[0]
             for threads in (1, 2):
                 with onward.num_threads(threads):
-                    assert Planner(graph)(inputs[0])[0].tobytes() == z.tobytes(), (attributes, C, k, H, W)
+                    assert planner(inputs[0])[0].tobytes() == z.tobytes(), (attributes, C, k, H, W)

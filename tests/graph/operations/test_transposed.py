@@ -1,9 +1,7 @@
 """Transposed convolutions of long lines."""
 
-import itertools
-
 import numpy as np
-from support.bits import each_isa
+from support.bits import with_each_isa
 from support.convolutions import SPECIAL, between_layouts, floats, moved, replace_some
 from support.programs import described_steps
 from support.randomized import random_cases
@@ -33,7 +31,7 @@ def test_long_lines_of_a_transposed_convolution_have_the_bits_of_short_ones() ->
         constants = [x, W, bias] if rng.random() < 0.7 else [x, W]
         short = x[:, :, : LONG - 1]
         found = set()
-        for last, _ in itertools.product((False, True), each_isa()):
+        for last in with_each_isa((False, True)):
             layouts = (last, False)
             planner = Planner(between_layouts("ConvTranspose", constants, attributes, layouts, "Identity"))
             ys = [planner(moved(line, 1, -1) if last else line)[0] for line in (x, short)]
@@ -56,7 +54,7 @@ def test_the_ends_of_a_long_input_have_the_bits_of_a_padded_input() -> None:
         attributes = {"strides": [stride], "dilations": [dilation]}
         crops, extra = rng.integers(0, reach, 2), reach // stride + 1
         padded = np.pad(x, [(0, 0), (0, 0), (extra, extra)])
-        for after, _ in itertools.product(("Identity", "Relu"), each_isa()):
+        for after in with_each_isa(("Identity", "Relu")):
             found = set()
             for line, sides in ((x, crops), (padded, crops + extra * stride)):
                 own = attributes | {"pads": [int(side) for side in sides]}
