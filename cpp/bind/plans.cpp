@@ -21,9 +21,10 @@ std::vector<Entry> entries_of(const std::vector<EntryIn>& programs, size_t input
         for (const nb::object& dtype : dtypes)
             signature.outputs.push_back(onward::lookup(onward::dtypes, nb::cast<std::string>(dtype.attr("name"))));
         signature.outputs.insert(signature.outputs.end(), joined.size(), DType::uint8);
-        for (const auto& [dtype, shape, value] : required)
+        for (const auto& [dtype, shape, value, first_element] : required)
             signature.add({onward::lookup(onward::dtypes, dtype), shape,
-                           value ? std::optional(std::string(value->c_str(), value->size())) : std::nullopt});
+                           value ? std::optional(std::string(value->c_str(), value->size())) : std::nullopt,
+                           first_element});
         if (signature.inputs.size() != inputs) throw nb::value_error("the inputs do not fit the program");
         signature.constants = nb::cast<Size>(constants.attr("nbytes"));
         entries.push_back({program, constants, memory_of<std::byte>(constants), std::move(signature), dtypes, joined});
@@ -36,11 +37,11 @@ bool is_loop(const Found& found, const std::vector<Operand>& inputs, size_t carr
     const auto& in = found.entry->signature.inputs;
     const auto& out = found.entry->signature.outputs;
     const auto& shapes = found.plan->outputs;
-    if (in.size() < 2 + carried || out.size() < 1 + carried || in[0].value || in[0].dtype != DType::int64 ||
+    if (in.size() < 2 + carried || out.size() < 1 + carried || in[0].has_value() || in[0].dtype != DType::int64 ||
         !inputs[0].shape.empty() || out[0] != DType::boolean || !shapes[0].empty())
         return false;
     for (size_t i = 0; i < carried; i++)
-        if (in[2 + i].value || in[2 + i].dtype != out[1 + i] || !(inputs[2 + i].shape == shapes[1 + i]))
+        if (in[2 + i].has_value() || in[2 + i].dtype != out[1 + i] || !(inputs[2 + i].shape == shapes[1 + i]))
             return false;
     return std::all_of(inputs.begin(), inputs.end(), [](const Operand& input) { return input.is_contiguous; });
 }
@@ -246,9 +247,9 @@ void bind_plans(nb::module_& m) {
                             nb::type_slots(call_slots<DirectCalls::call>()))
         .def(nb::init<const nb::object&, Size>(), "plans"_a, "in_order"_a);
     nb::class_<Plans>(m, "Plans",
-                      "Programs of one graph: (program, constants, inputs (dtype, shape, value or None), dtypes of the "
-                      "outputs, carries that start its joined arrays). A size -1 - n in a shape is that of axis n of "
-                      "the program.")
+                      "Programs of one graph: (program, constants, inputs (dtype, shape, value or None, the axis that "
+                      "the first element is or -1), dtypes of the outputs, carries that start its joined arrays). A "
+                      "size -1 - n in a shape is that of axis n of the program.")
         .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "programs"_a)
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
         .def("__call__", [](const Plans& plans, const nb::tuple& arguments, const nb::dict& named) {

@@ -43,7 +43,7 @@ struct Entry {
 };
 
 using EntryIn = std::tuple<nb::object, nb::object,
-                           std::vector<std::tuple<std::string, std::vector<Size>, std::optional<nb::bytes>>>,
+                           std::vector<std::tuple<std::string, std::vector<Size>, std::optional<nb::bytes>, Size>>,
                            std::vector<nb::object>, std::vector<size_t>>;
 
 // A program for the inputs of a call, and its plan for their sizes.
@@ -63,9 +63,9 @@ struct Found {
     // The spaces of the first output and of the first joined array.
     size_t first_output() const { return first_joined() - entry->dtypes.size(); }
     size_t first_joined() const { return plan->plan.sizes().size() - entry->joined.size(); }
-    // Whether the program holds for all values of its inputs.
+    // Whether the program and the plan hold for all values of the inputs.
     bool needs_no_value() const {
-        return std::ranges::none_of(entry->signature.inputs, [](const auto& input) { return input.value.has_value(); });
+        return std::ranges::none_of(entry->signature.inputs, &onward::Input::has_value);
     }
 };
 

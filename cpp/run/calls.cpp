@@ -2,10 +2,13 @@
 #include "run/calls.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace onward {
 
 namespace {
+
+constexpr int64_t largest_element = std::numeric_limits<int32_t>::max();  // products of two are no larger than a Size
 
 // The bytes of an array; its other axes must have a size even if one is empty, as NumPy demands.
 std::optional<Size> bytes_if_valid(const Axes& shape, DType dtype) {
@@ -32,10 +35,32 @@ bool Input::accepts(const CallArray& operand, std::vector<Size>& axes) const {
         if (size == 0 || (known != 0 && known != size)) return false;
         known = size;
     }
+    if (first_element >= 0) return reads_elements(operand, axes);
     return !value || std::memcmp(operand.data, value->data(), value->size()) == 0;
 }
 
+bool Input::reads_elements(const CallArray& operand, std::vector<Size>& axes) const {
+    if (!operand.is_contiguous) return false;
+    const Size bytes = size_of(dtype);
+    for (Size i = 0; i < operand.bytes / bytes; i++) {
+        int64_t element = 0;
+        if (bytes == sizeof element) {
+            std::memcpy(&element, operand.data + i * bytes, sizeof element);
+        } else {
+            int32_t narrow;
+            std::memcpy(&narrow, operand.data + i * bytes, sizeof narrow);
+            element = narrow;
+        }
+        if (element < -largest_element || element > largest_element) return false;
+        axes[size_t(first_element + i)] = Size(element);
+    }
+    return true;
+}
+
 void Signature::add(Input input) {
+    Size elements = 1;
+    for (const Size size : input.shape) elements *= size;
+    if (input.first_element >= 0) axes = std::max(axes, size_t(input.first_element + elements));
     for (const Size size : input.shape) axes = std::max(axes, size < 0 ? size_t(-1 - size) + 1 : 0);
     inputs.push_back(std::move(input));
 }

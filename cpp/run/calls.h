@@ -20,14 +20,20 @@ struct CallArray {
 };
 
 // What a program requires of an input: its dtype, its sizes and, if the program depends on it, its value. A size below
-// 0 is that of axis -1 - size, which is not empty.
+// 0 is that of axis -1 - size, which is not empty. If the elements decide sizes, they are axes from `first_element` on.
 struct Input {
     DType dtype;
     std::vector<Size> shape;
     std::optional<std::string> value;
+    Size first_element = -1;
 
     // Whether an array fits; `axes` takes the sizes of the axes, which are 0 at first.
     bool accepts(const CallArray& operand, std::vector<Size>& axes) const;
+    // Whether the value decides which program or plan runs.
+    bool has_value() const { return value.has_value() || first_element >= 0; }
+
+private:
+    bool reads_elements(const CallArray& operand, std::vector<Size>& axes) const;
 };
 
 // The inputs and the outputs of a program.

@@ -177,7 +177,7 @@ class _Writer:
         inputs = []
         for declared, required in zip(graph.inputs, program.signature, strict=True):
             assert required is not None  # the core runs the program
-            dtype, shape, value = required
+            dtype, shape, value, _ = required
             decided = None if not value else str(int(np.frombuffer(value, dtype)[0]))
             inputs.append({"name": declared.name, "dtype": dtype, "shape": list(shape), "value": decided})
         constants = aligned(program.constants) if program.constants else None

@@ -32,6 +32,7 @@ from .polynomial import (
 
 LONG = 1 << 30  # the hint of an axis of which no call is known; less than what files write for the end of one
 APART = 99_991  # a prime, between such hints
+LARGEST_ELEMENT = (1 << 31) - 1  # and the lowest one is its negative
 NEAR = 1 << 8  # sizes that differ by less do so for all long axes
 
 CONTRARY = {"= 0": "!= 0", "!= 0": "= 0", "> 0": "<= 0", "<= 0": "> 0"}
@@ -40,16 +41,17 @@ CONTRARY = {"= 0": "!= 0", "!= 0": "= 0", "> 0": "<= 0", "<= 0": "> 0"}
 class Axes:
     """The axes of a program, in order, and the guards that its compilation has recorded.
 
-    An axis has at least one element. If `is_open`, no call gives hints: sizes are equal only if all sizes of
-    the axes make them so, they are long if they are compared, and a conversion to an integer raises
-    ArgumentError. If `is_strict`, comparisons that decide about values must hold for all sizes. If
-    `is_general`, the hints are examples, and what they decide holds for other sizes too.
+    An axis has at least one element, or is itself an element of an input. If `is_open`, no call gives hints:
+    sizes are equal only if all sizes of the axes make them so, they are long if they are compared, and a
+    conversion to an integer raises ArgumentError. If `is_strict`, comparisons that decide about values hold
+    for all sizes. If `is_general`, the hints are examples, and what they decide holds for other sizes too.
     """
 
     def __init__(self, is_open: bool = False, is_strict: bool = False, is_general: bool = False) -> None:
         self.is_open, self.is_strict, self.is_general = is_open, is_strict, is_general
         self.is_structural = is_open  # whether sizes are equal only if all sizes of the axes make them so
         self.names: list[str] = []
+        self.settled: set[str] = set()  # the names of axes that are fixed from the start
         self.guards: dict[tuple[Terms, str], Guard] = {}
         self.node: Any = ""  # the node that is compiled
         self.is_sure = False  # whether comparisons must hold for all sizes
@@ -65,6 +67,13 @@ class Axes:
         hint = hint or LONG + APART * len(self.names)
         self.names.append(name)
         return self.of((((self._number(name, Factor(name, hint, low)),), 1),))
+
+    def element(self, name: str, hint: int, is_fixed: bool) -> Any:
+        """Return an element of an input as the size of an axis, which may be 0 or negative."""
+        self.names.append(name)
+        size = self.of((((self._number(name, Factor(name, hint, -LARGEST_ELEMENT)),), 1),))
+        self.settled.update([name] if is_fixed else ())
+        return int(size) if is_fixed else size
 
     def unknown(self, hint: int) -> Size:
         """Return a number that the values of the inputs determine, for which no guard can be checked."""
@@ -128,13 +137,13 @@ class Axes:
 
     @property
     def fixed(self) -> dict[str, int]:
-        """The sizes of the axes for which a guard accepts only the hint."""
+        """The sizes of the axes for which a guard accepts only the hint, if they were open before."""
         fixed = {}
         for size, condition, _ in self.guards.values():
             monomials = [monomial for monomial, _ in size.terms if monomial]
             if condition == "= 0" and len(monomials) == 1 and len(monomials[0]) == 1:
                 factor = self.factors[monomials[0][0]]
-                if isinstance(factor.meaning, str):
+                if isinstance(factor.meaning, str) and factor.meaning not in self.settled:
                     fixed[factor.meaning] = factor.hint
         return fixed
 

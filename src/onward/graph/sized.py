@@ -1,6 +1,7 @@
 """Shapes and arrays in which some integers are symbolic sizes.
 
-An array of sizes, such as the result of Shape, has dtype object in NumPy and stands for an array of int64.
+An array of sizes, such as the result of Shape, has dtype object in NumPy and stands for an array of int64, or
+of the integers that its dtype states.
 """
 
 from operator import is_
@@ -11,7 +12,8 @@ import numpy as np
 from ..errors import ShapeError
 from .size import Size, are_same, is_symbolic
 
-INT64 = np.dtype(np.int64)
+INT64, INT32 = np.dtype(np.int64), np.dtype(np.int32)
+SIZES = {dtype: np.dtype(object, metadata={"integers": dtype}) for dtype in (INT64, INT32)}
 
 
 def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -46,12 +48,17 @@ def have_same_sizes(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     return len(a) == len(b) and all(map(are_same, a, b))
 
 
-def integers(values: Any) -> Any:
-    """Return integers as an array: of dtype int64, or of dtype object if some of them are sizes."""
+def integers(values: Any, dtype: np.dtype[Any] = INT64) -> Any:
+    """Return integers as an array of a dtype, or of dtype object if some of them are sizes.
+
+    Sizes that int32 does not hold become the numbers of the first call.
+    """
     array = np.empty((), object) if type(values) is Size else np.array(values, object)
     if type(values) is Size:
         array[()] = values
-    return array if is_symbolic(array.flat) else array.astype(np.int64)
+    if dtype == INT32 and not all(-(1 << 31) <= size < 1 << 31 for size in array.flat if type(size) is Size):
+        array = array.astype(np.int64)
+    return array.view(SIZES[dtype]) if is_symbolic(array.flat) else array.astype(dtype)
 
 
 def has_sizes(array: Any) -> bool:
@@ -60,11 +67,13 @@ def has_sizes(array: Any) -> bool:
 
 
 def dtype_of(array: Any) -> np.dtype[Any]:
-    """Return the dtype of an array or a signature; that of an array of sizes is int64."""
+    """Return the dtype of an array or a signature; that of an array of sizes is that of its integers."""
     dtype: np.dtype[Any] = array.dtype
-    return INT64 if dtype.hasobject and has_sizes(array) else dtype
+    if not dtype.hasobject or not has_sizes(array):
+        return dtype
+    return dtype.metadata["integers"] if dtype.metadata else INT64
 
 
 def as_numbers(array: Any) -> Any:
     """Return an array in which sizes are fixed to those of the first call."""
-    return array.astype(np.int64) if has_sizes(array) else array
+    return array.astype(np.int64).astype(dtype_of(array)) if has_sizes(array) else array

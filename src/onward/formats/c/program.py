@@ -95,7 +95,7 @@ def _input_views(program: Program) -> list[View | None]:
     space = CONSTANTS + 1
     for required, name in zip(program.signature, program.inputs, strict=True):
         assert required is not None
-        dtype, shape, _ = required
+        dtype, shape = required[:2]
         views.append(None if name else View.contiguous(space, 0, shape, dtype))
         space += not name
     return views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from ...graph.node import AnyArray, Node, Signature
 from ...graph.plan.bound import LoadedProgram
 from ...graph.plan.builder import Weights
 from ...graph.plan.planner import compiled, constants_of
-from ...graph.plan.program import Location, Program
+from ...graph.plan.program import Location, Program, Rest
 from ...graph.plan.view import name_of
 from ...graph.plan.words import CoreRecorder
 from .examples import are_empty, without_example
@@ -61,7 +61,7 @@ class Compiled(NamedTuple):
         It must take those that it was compiled for. Raises ArgumentError if the core refuses a step for them.
         """
         for array, required in zip(inputs, self.program.signature, strict=True):
-            dtype, shape, _ = required or ("", (), None)
+            dtype, shape = ("", ()) if required is None else required[:2]
             if dtype != name_of(array.dtype) or len(shape) != array.ndim:
                 return None
         bound = self.plan.bind(inputs, is_first)
@@ -164,7 +164,11 @@ class GraphPrograms:
 
 def check_in_core(graph: Graph, program: Program, host: str) -> None:
     """Raise ArgumentError, which names the node, unless the core alone runs a program, as its host needs."""
-    for node in program.in_numpy:
+    rests = [segment.graph.nodes[:1] for segment in program.segments if isinstance(segment, Rest)]
+    for node in [
+        *program.in_numpy,
+        *chain.from_iterable(rests),
+    ]:  # values decide about the shapes of the latter
         scalars = [d.name for d in graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
         hint = f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
         raise ArgumentError(f"{node}: it runs in NumPy for these inputs, and {host} has only the core{hint}")

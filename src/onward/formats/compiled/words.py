@@ -91,7 +91,7 @@ class FileWriter:
         words.append(len(program.signature))
         for required in program.signature:
             assert required is not None
-            dtype, shape, value = required
+            dtype, shape, value, _ = required
             self.write(dtype, list(shape))
             self.write(None if value is None else np.frombuffer(value, _dtype(dtype)).reshape(shape))
         self.write([dtype.name for dtype in compiled.plan.dtypes])

@@ -9,6 +9,7 @@ from ...errors import ArgumentError, DtypeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View, name_of
+from ..sized import has_sizes
 from .compositions import composed
 from .integer_fusion import converted
 from .registry import Inputs, elementwise, operation
@@ -113,9 +114,9 @@ def _cast_signature(x: Operand, *, to: Any, **attributes: Any) -> Signature:
     return Signature(x.shape, as_dtype(to))
 
 
-@operation("Cast", signature=_cast_signature, combines=elementwise)
+@operation("Cast", signature=_cast_signature, combines=elementwise, takes_sizes=True)
 def cast(x: AnyArray, *, to: Any, saturate: int = 1, round_mode: str = "up") -> Any:
-    return cast_to(x, as_dtype(to), bool(saturate), round_mode)
+    return x if has_sizes(x) else cast_to(x, as_dtype(to), bool(saturate), round_mode)
 
 
 @composed("CastLike")

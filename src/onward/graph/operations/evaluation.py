@@ -26,7 +26,8 @@ def evaluate(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] 
     if operation.infer is not None:
         return operation.infer(node, inputs)
     has_any = any([type(x) is not Signature and has_sizes(x) for x in inputs])
-    if has_any and not operation.has_rule and not operation.takes_sizes:
+    takes_sizes = operation.computes_sizes(attributes)
+    if has_any and not operation.has_rule and not takes_sizes:
         inputs, has_any = list(map(as_numbers, inputs)), False
     if operation.composition is not None and not has_any and operation.folds(inputs):
         found = operation.composition(inputs, attributes)
@@ -38,7 +39,7 @@ def evaluate(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] 
         check_shapes(signatures or ())
     if not operation.reads_values or operation.folds(inputs):
         is_open = any(is_symbolic(signature.shape) for signature in signatures or ())
-        if not is_open and (operation.takes_sizes or not has_any):
+        if not is_open and (takes_sizes or not has_any):
             if has_any and operation.is_predicate:
                 with _surely(inputs), suppress(UnsureError):
                     made = operation.run_if_affordable(inputs, attributes, signatures)

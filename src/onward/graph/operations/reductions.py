@@ -63,12 +63,16 @@ def bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 def _row_maxima(rows: AnyArray) -> AnyArray:
     if rows.dtype == np.float32 and rows.shape[1]:
         return _reduce_rows("maximum", rows)
+    if rows.dtype.hasobject:  # the core has no order of sizes
+        return np.asarray(rows.max(1))
     return np.asarray(rows.max(1, initial=bounds(rows.dtype)[0]))
 
 
 def _row_minima(rows: AnyArray) -> AnyArray:
     if rows.dtype == np.float32 and rows.shape[1]:
         return -_reduce_rows("maximum", -rows)
+    if rows.dtype.hasobject:
+        return np.asarray(rows.min(1))
     return np.asarray(rows.min(1, initial=bounds(rows.dtype)[1]))
 
 
@@ -118,7 +122,7 @@ def _combines(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
 
 
 def _register(name: str) -> None:
-    is_exact = name in ("ReduceSum", "ReduceProd")  # and takes symbolic sizes
+    is_exact = name != "ReduceMean"  # and takes symbolic sizes
 
     @operation(
         name, signature=_signature, shape_inputs=(1,), widens=True, combines=_combines, takes_sizes=is_exact

@@ -33,7 +33,7 @@ from ..plan.builder import Builder
 from ..plan.strided import Strided
 from ..plan.view import View, name_of
 from ..size import Size, hint, is_symbolic
-from ..sized import as_numbers, dtype_of, has_sizes, integers
+from ..sized import INT64, SIZES, as_numbers, dtype_of, has_sizes, integers
 from .arguments import as_axis
 from .modules import MODULES
 from .signatures import broadcast_booleans, like_first, like_first_boolean
@@ -196,6 +196,10 @@ class Operation:
 
         return register
 
+    def computes_sizes(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether `compute` accepts arrays of symbolic sizes; a cast does so to the dtypes of such arrays."""
+        return self.takes_sizes and attributes.get("to", INT64) in SIZES
+
     @property
     def expand_over_time(self) -> Expand | None:
         """The expansion of a node in a graph over time; None if the node has rules over time itself."""
@@ -252,8 +256,9 @@ class Operation:
             if not isinstance(results, tuple):
                 results = (results,)
             results = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in results])
-            if self.takes_sizes and any(map(has_sizes, inputs)):
-                results = tuple(map(_as_integers, results))
+            if self.takes_sizes and (sized := [a for a in inputs if has_sizes(a)]):
+                dtype = attributes.get("to", dtype_of(sized[0]))
+                results = tuple([_as_integers(a, dtype) for a in results])
             if narrow:
                 results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
@@ -368,10 +373,10 @@ class Operation:
         return [Signature.of(a) for a in self.compute(moved, attributes)]
 
 
-def _as_integers(result: Any) -> Any:
+def _as_integers(result: Any, dtype: np.dtype[Any]) -> Any:
     """Return what an operation makes of arrays of sizes, which may be a plain number, as an array."""
     is_object = isinstance(result, np.ndarray) and result.dtype == object
-    return integers(result) if is_object or isinstance(result, int | Size) else result
+    return integers(result, dtype) if is_object or isinstance(result, int | Size) else result
 
 
 def _strided(x: Operand | None) -> Any:

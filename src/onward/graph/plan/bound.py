@@ -13,6 +13,7 @@ from ...errors import ArgumentError
 from ..node import Naming, held_by
 from ..operations import OPERATIONS
 from .builder import Bytes, aligned, aligned_zeros
+from .deciding import are_small
 from .program import Location, NumPyNode, Program, Rest
 from .steps import described
 from .view import DTYPES
@@ -62,9 +63,13 @@ class LoadedProgram:
         for array, required in zip(inputs, self.program.signature, strict=True):
             if required is None:
                 continue
-            _, shape, value = required
+            _, shape, value, first_element = required
             if value is not None and array.tobytes() != value:
                 return None
+            if first_element >= 0:
+                if not are_small(array):
+                    return None
+                axes[first_element : first_element + array.size] = array.ravel().tolist()
             for size, place in zip(array.shape, shape, strict=True):
                 if place >= 0 or axes[-1 - place]:
                     if size != (place if place >= 0 else axes[-1 - place]):

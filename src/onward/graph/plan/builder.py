@@ -15,7 +15,7 @@ from ...core.budget import Limit
 from ...core.cell import Cell
 from ...core.identity import Identity
 from ..size import Axes, Size, hint, is_symbolic
-from ..sized import broadcast_shape, has_sizes, have_same_sizes
+from ..sized import broadcast_shape, dtype_of, has_sizes, have_same_sizes
 from .bodies import improved
 from .joined import joined_arrays
 from .passes import optimized
@@ -138,12 +138,12 @@ class Builder:
 
     def constant(self, array: NDArray[Any]) -> View:
         """Return a view of an array that never changes, stored once, or of sizes that a call decides."""
-        if array.dtype.hasobject and has_sizes(array):
-            y = self.new(*array.shape, dtype="int64")
-            self.add("numbers", list(array.flat), y)
-            return y
         key = Identity(array)
         view = self._views.get(key)
+        if view is None and array.dtype.hasobject and has_sizes(array):
+            y = self.new(*array.shape, dtype="int64")
+            self.add("numbers", list(array.flat), y)
+            return self.cast(y, name_of(dtype_of(array)))
         if view is None:
             offset = self._constants_size // array.itemsize
             view = View.contiguous(CONSTANTS, offset, array.shape, name_of(array.dtype))
@@ -154,6 +154,10 @@ class Builder:
             if array.size:
                 self._arrays[*view[:2], view.dtype] = array
         return view
+
+    def locate(self, array: NDArray[Any], view: View) -> None:
+        """Let `constant` return a view that has the elements of an array in each call."""
+        self._views[Identity(array)] = view
 
     def numbers(self, view: View) -> NDArray[Any] | None:
         """Return the constant that a view shows, with size 1 for each axis that repeats it, or None."""

@@ -16,8 +16,7 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..declared import UNNAMED
-from ..graph import Graph, Input, bodies, used_names
+from ..graph import Graph, bodies, used_names
 from ..inference import UNKNOWN
 from ..node import AnyArray, Naming, Node, Operand, Signature, size_of
 from ..operations import OPERATIONS
@@ -25,9 +24,11 @@ from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
 from ..operations.registry import Expand, Operation, Write
 from ..operations.value import Value, contents
-from ..size import hint, is_symbolic
+from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
+from .deciding import MOST_ELEMENTS, ElementsDecide, deciding_inputs, elements_of, sources
+from .inputs import Inputs
 from .program import Location, NumPyNode, Program, Recordings, Rest, Source, source_of, views_at
 from .runs import run_count
 from .view import DTYPES, View, name_of
@@ -45,7 +46,8 @@ class Compiler:
 
     `inputs` are those of the first call. The sizes of their axes are symbolic unless the graph declares them,
     they are 1, or `fixed` names them; all are plain if that is None. Axes that the graph gives one name have
-    one size. `recordings` are those of the call so far.
+    one size. `recordings` are those of the call so far. `elements` names inputs whose elements are symbolic
+    sizes; if it is None, there are none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Compiler:
         weights: Weights,
         fixed: Collection[str] | None = None,
         recordings: Recordings | None = None,
+        elements: frozenset[str] | None = None,
     ) -> None:
         self._builder, self._weights, self._budget = Builder(weights), weights, budget.current()
         # weakly: with a cycle of references, the weights would stay in memory for longer than their model
@@ -65,13 +68,18 @@ class Compiler:
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
-        self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
+        self._program.elements = elements or frozenset()
+        self._finds_elements = elements is not None and fixed is not None
+        self._makers: dict[str, Node] = {}  # the nodes by the names of their outputs
+        self._deciding = frozenset[str]()  # the inputs of the rest whose elements are sizes
+        self._inputs = {declared.name for declared in graph.inputs}
         self._work = 0  # of the nodes so far, in the first call
         self._works: dict[Any, Any] = {}  # numbers and sizes, with how often each counts in their sum
         self._times: Any = 1  # how often the present nodes run
         self._in_body = False  # whether the present nodes are those of a loop that the core runs
+        made = Inputs(self._program, self._builder, fixed, elements or frozenset())
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
-            self._add_input(declared, array, is_parameter)
+            self._values[declared.name] = made.add(declared, array, is_parameter)
         shapes = {declared.name: self._values[declared.name] for declared in graph.inputs}
         # as guards: calls that a program accepts are not checked otherwise
         graph.sizes.check({name: value.shape for name, value in shapes.items() if value is not None})
@@ -112,50 +120,6 @@ class Compiler:
         """What holds the steps, in the order in which they run once the program is compiled."""
         return self._builder
 
-    def _add_input(self, declared: Input, array: Any, is_parameter: bool) -> None:
-        name = declared.name
-        if not isinstance(array, np.ndarray):
-            value = Value(UNKNOWN, name=name)
-            self._program.signature.append(None)
-        else:
-            shape, places = self._shape(declared, array, is_parameter)
-            is_known = is_parameter or (array.size == 0 and not is_symbolic(shape))
-            known = array.tobytes() if is_known else None
-            value = Value(Signature(shape, array.dtype), name=name)
-            self._program.signature.append((name_of(array.dtype), places, known))
-            check_shapes([Signature.of(array)])
-            if is_known:
-                value = value.with_array(array.copy())
-            elif name_of(array.dtype) in DTYPES:
-                view = self._builder.new_argument(*shape, dtype=name_of(array.dtype))
-                value = value.with_view(view)
-        self._values[name] = value
-        self._program.inputs.append("" if value.view else name)
-
-    def _shape(self, declared: Input, array: AnyArray, is_known: bool) -> tuple[Any, tuple[int, ...]]:
-        """Return the shape of an input with symbolic sizes, and with the numbers of their axes."""
-        if is_known or self._fixed is None or name_of(array.dtype) not in DTYPES:
-            return array.shape, array.shape
-        names: Sequence[Any] = declared.axes or ()
-        if len(names) != array.ndim:
-            names = [None] * array.ndim
-        shape, places, axes = list(array.shape), list(array.shape), self._program.axes
-        for axis, (name, size) in enumerate(zip(names, array.shape, strict=True)):
-            if isinstance(name, int) or size in (0, 1):
-                continue
-            is_shared = isinstance(name, str) and name not in UNNAMED
-            key = (name, size) if is_shared else (declared.name, axis)
-            shown = str(name) if is_shared else f"{declared.name}.shape[{axis}]"
-            if shown in self._fixed:
-                continue
-            if key not in self._axes:
-                while shown in axes.names:
-                    shown += "'"
-                self._axes[key] = len(axes.names), axes.add(shown, size)
-            number, shape[axis] = self._axes[key]
-            places[axis] = -1 - number
-        return tuple(shape), tuple(places)
-
     def _add_constants(self, constants: Mapping[str, AnyArray]) -> None:
         for name, array in constants.items():
             self._values[name] = Value(array, name=name)
@@ -176,8 +140,9 @@ class Compiler:
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         arrays = contents(inputs)
-        if not operation.folds(arrays):
-            if operation.write is not None and self._write(node, operation.write, inputs):
+        folds = operation.folds(arrays)
+        if not folds or (operation.is_composed and any(map(has_sizes, arrays))):
+            if not folds and operation.write is not None and self._write(node, operation.write, inputs):
                 return True
             if operation.expand is not None:
                 if bodies(node) and _has_empty(*inputs) and self._skip(node, arrays):
@@ -196,6 +161,8 @@ class Compiler:
             return True
         found = evaluate(node, arrays)
         if found is None and (operation.takes_sizes or not any(map(has_sizes, arrays))):
+            if self._ends_before(node, inputs):
+                return False
             self._run_in_numpy(node, inputs, None)
             return False
         if found is None:  # for the sizes of the first call alone
@@ -217,6 +184,22 @@ class Compiler:
         if views is None:
             self._budget.check(memory=size_of(signatures) + operation.temporary(arrays, node.attributes))
             self._run_in_numpy(node, inputs, signatures)
+        return True
+
+    def _ends_before(self, node: Node, inputs: list[Value | None]) -> bool:
+        """Whether the program ends before a node, because values of this program decide about its shapes.
+
+        What follows has them as inputs. Raises ElementsDecide if they follow from elements of inputs.
+        """
+        names = None if self._in_body else deciding_inputs(node, inputs)
+        if not names:
+            return False
+        if self._finds_elements and (found := sources(names, self._values, self._makers, self._inputs)):
+            raise ElementsDecide(found)
+        if self._inputs >= set(names):
+            return False
+        self._pending.appendleft(node)
+        self._deciding = frozenset(names)
         return True
 
     def _write(self, node: Node, write: Write, inputs: Sequence[Value | None]) -> bool:
@@ -351,7 +334,7 @@ class Compiler:
         for name, value in zip(node.outputs, values, strict=False):
             if name:
                 value.name, value.used_once = name, alone and self._uses[name] == 1
-                self._values[name] = value
+                self._values[name], self._makers[name] = value, node
 
     def _check_outputs(self, node: Node, defined: Collection[str]) -> None:
         if missing := [name for name in node.outputs if self._uses[name] and name not in {"", *defined}]:
@@ -364,12 +347,18 @@ class Compiler:
         live = {name: value for name in used if (value := self._values.get(name)) is not None}
         rest = Graph(nodes=list(self._pending), outputs=self._outputs)
         # what follows may be unable to use symbolic sizes
-        rest.constants = {name: as_numbers(value.array) for name, value in live.items() if value.known}
-        unknown = {name: value for name, value in live.items() if not value.known}
-        for name in unknown:
-            rest.add_input(name)
-        locations = [Location(value.view, value.name) for value in unknown.values()]
-        self._builder.add_node(Rest(rest, locations), views_at(locations))
+        sizes = {
+            n for n, value in live.items() if has_sizes(value.array) and value.array.size <= MOST_ELEMENTS
+        }
+        unknown = {name: value for name, value in live.items() if not value.known or name in sizes}
+        rest.constants = {n: as_numbers(value.array) for n, value in live.items() if n not in unknown}
+        for name, value in unknown.items():
+            rest.add_input(name, axes=None if value.view is None else [_axis(size) for size in value.shape])
+        located = list(map(self._with_numbers, unknown.values()))
+        locations = [Location(value.view, value.name) for value in located if value is not None]
+        self._builder.add_node(
+            Rest(rest, locations, self._deciding | elements_of(unknown)), views_at(locations)
+        )
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Operand | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
@@ -409,6 +398,11 @@ class Compiler:
         if not is_empty:
             self._builder.add("copy", value.view, target)
         return Location(target, value.name)
+
+
+def _axis(size: Any) -> int | str:
+    """Return what a graph declares for an axis with a size, which others have as well."""
+    return str(size) if type(size) is Size else int(size)
 
 
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:

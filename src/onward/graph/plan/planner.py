@@ -23,6 +23,7 @@ from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
 from .compiler import Compiler
+from .deciding import MOST_INPUTS, ElementsDecide
 from .program import AxesFixed, NumPyNode, Program, Recordings, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
@@ -38,7 +39,8 @@ class Planner:
     A program holds for inputs of some dtypes and numbers of axes, for the sizes that satisfy its guards, and,
     if `parameters`, for the values of integer and boolean scalars, such as a sampling rate. A scalar that
     takes more than `max_programs` values becomes an ordinary input. `in_blocks` returns how to run calls that
-    need much memory, or None.
+    need much memory, or None. The elements of an integer input that decide sizes are sizes of a program, at
+    first those of `elements`; after `max_programs` such programs, a program ends where they decide.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Planner:
         max_programs: int = MAX_PROGRAMS,
         weights_size: int | None = None,
         in_blocks: InBlocks | None = None,
+        elements: frozenset[str] = frozenset(),
     ) -> None:
         self.graph = graph
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
@@ -57,7 +60,11 @@ class Planner:
             self._weights_size = weights_size or size_of_weights(graph)
         self._weights = weights
         self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
-        self._varying: set[int] = set()
+        # the inputs whose elements are sizes of the programs; None once these are too many programs
+        self._elements: frozenset[str] | None = elements
+        self._programs_of_elements = 0  # so far
+        names = [declared.name for declared in graph.inputs]
+        self._varying = {place for place, name in enumerate(names) if name in elements}
         # each program behind what it requires of inputs; the most recent one is the last
         self._programs: list[tuple[Any, LoadedProgram]] = []
         self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
@@ -65,7 +72,7 @@ class Planner:
         _planners.add(self)
         # The programs that run without Python. Called with inputs in order and by name, they return the
         # outputs, or None if no program holds, and raise ArgumentError, which names the node.
-        self.ready = _core.Plans([declared.name for declared in graph.inputs], [])
+        self.ready = _core.Plans(names, [])
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
@@ -137,7 +144,7 @@ class Planner:
         Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
         """
         blocks, limit = self._runs_in_blocks(inputs, bound.plan.memory), self._weights.limit
-        if blocks or bound.plan.arena_size > limit.memory or bound.plan.work > limit.work:
+        if blocks or bound.plan.memory > limit.memory or bound.plan.work > limit.work:
             return False
         bound.plan.is_allowed = True
         return True
@@ -171,23 +178,27 @@ class Planner:
             kind = self._signature(inputs, False)
             parameters = [each is not None and each[2] is not None for each in kind]
             try:
-                program = compiled(self.graph, inputs, parameters, self._weights)
+                program = compiled(self.graph, inputs, parameters, self._weights, self._elements)
             except MemoryLimitError:
                 if self._runs_in_blocks(inputs, math.inf):
                     return self.find(inputs)
                 raise
             segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
             loaded = LoadedProgram(program, segments)
-            self._programs.append((kind, loaded))
-            if len(self._programs) > self._max_programs:
-                self._programs.pop(0)
-                self._stop_following()
-            entries = [each.entry for _, each in reversed(self._programs) if each.entry is not None]
             bound = loaded.bind(inputs, is_first=True)
             assert bound is not None  # the guards hold for the sizes that they were recorded with
             bound.plan.is_allowed = not self._runs_in_blocks(inputs, bound.plan.memory)
             if bound.plan.is_allowed:
-                self._weights.limit.check(bound.plan.arena_size)
+                self._weights.limit.check(bound.plan.memory)
+            self._programs.append((kind, loaded))
+            if len(self._programs) > self._max_programs:
+                self._programs.pop(0)
+                self._stop_following()
+            if program.elements and self._elements is not None:
+                self._programs_of_elements += 1
+                is_allowed = self._programs_of_elements < MAX_PROGRAMS
+                self._elements = self._elements | program.elements if is_allowed else None
+            entries = [each.entry for _, each in reversed(self._programs) if each.entry is not None]
             self.ready.replace(entries)
             return bound if bound.plan.is_allowed else self.find(inputs)
 
@@ -204,31 +215,42 @@ class Planner:
         return tuple(signature)
 
     def _stop_following(self) -> None:
-        """Make ordinary inputs of the scalars that differ between all programs."""
+        """Make ordinary inputs of the scalars that differ between most programs."""
         for place in range(len(self.graph.inputs)):
             kinds = [kind[place] for kind, _ in self._programs]
             values = {kind[2] for kind in kinds if kind is not None and kind[2] is not None}
-            if len(values) == len(self._programs):
+            if 2 * len(values) > len(self._programs):
                 self._varying.add(place)
 
 
-def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights) -> Program:
+def compiled(
+    graph: Graph,
+    inputs: Sequence[Any],
+    parameters: Sequence[bool],
+    weights: Weights,
+    elements: frozenset[str] | None = None,
+) -> Program:
     """Compile a program, and again with plain sizes, which permit fewer steps, while guards fix axes.
 
-    `parameters` tells on which values of inputs it may depend. An error is that of a program for these sizes
+    `parameters` tells on which values of inputs it may depend. The elements of the inputs in `elements`, and
+    of those that decide sizes, are sizes, unless that is None. An error is that of a program for these sizes
     alone, which states them.
     """
     options, fixed, recordings = (graph, inputs, parameters, weights), dict[str, int](), Recordings()
     while True:
         try:
             with budget.temporary():
-                program = Compiler(*options, fixed, recordings).compile()
+                program = Compiler(*options, fixed, recordings, elements).compile()
             found: Mapping[str, int] = program.axes.fixed
+        except ElementsDecide as error:
+            elements = (elements or frozenset()) | error.names
+            elements = elements if len(elements) <= MOST_INPUTS else None  # each compiles once more
+            continue
         except AxesFixed as error:
             found = error.fixed
         except OnwardError:
-            return Compiler(*options, None, Recordings(is_plain=True)).compile()
-        if not found:
+            return Compiler(*options, None, Recordings(is_plain=True), elements).compile()
+        if found.keys() <= fixed.keys():
             return program
         fixed |= found
 
@@ -268,7 +290,8 @@ def size_of_weights(graph: Graph) -> int:
 def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
     """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        return Rest(Planner(segment.graph, weights, parameters), segment.inputs)
+        rest = Planner(segment.graph, weights, parameters, elements=segment.elements)
+        return Rest(rest, segment.inputs, segment.elements)
     if not isinstance(segment, NumPyNode):
         return segment
     # in a loop, the number of the iteration is an ordinary input, also of an If

@@ -27,6 +27,19 @@ class Location(NamedTuple):
 Source = Any  # a known array, a Location, or None for an omitted input
 
 
+class Required(NamedTuple):
+    """What a program requires of an input that is an array.
+
+    In the shape, -1 - n stands for axis n. `value` holds the bytes of the elements if the program depends on
+    them. If they decide sizes, they are axes, from `first_element` on, which is -1 otherwise.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    value: bytes | None
+    first_element: int = -1
+
+
 class NumPyNode(NamedTuple):
     """A node that runs in NumPy between the steps of the core."""
 
@@ -41,6 +54,7 @@ class Rest(NamedTuple):
 
     graph: Any  # in a plan, its planner
     inputs: list[Location]
+    elements: frozenset[str]  # the inputs whose elements decide sizes
 
 
 class Program:
@@ -52,9 +66,8 @@ class Program:
         self.axes = Axes()
         self.steps: list[Step] = []  # of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
-        # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
-        # on them, the bytes of its value; None for an input that is not an array
-        self.signature: list[tuple[str, tuple[int, ...], bytes | None] | None] = []
+        self.signature: list[Required | None] = []  # None for an input that is not an array
+        self.elements: frozenset[str] = frozenset()  # the inputs whose elements decide sizes
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []
         self.joined: list[int] = []  # the carries that start joined arrays, as numbers of inputs
@@ -115,7 +128,7 @@ def _asked_for(node: NumPyNode | Rest, views: Sequence[View], locations: list[Vi
     following = iter(views)
     inputs = _located(node.inputs, following, locations)
     if isinstance(node, Rest):
-        return Rest(node.graph, inputs)
+        return Rest(node.graph, inputs, node.elements)
     return NumPyNode(node.node, inputs, _located(node.outputs, following, locations), node.is_open)
 
 

@@ -251,7 +251,9 @@ class Recording(Graph):
     ) -> Sequence[Known] | None:
         deciding = range(len(known)) if operation.shape_inputs is None else operation.shape_inputs
         is_open = any(i < len(known) and has_sizes(known[i]) for i in deciding)
-        if is_open or not operation.takes_sizes:  # only sizes that decide the shape matter
+        if is_open or not operation.computes_sizes(
+            node.attributes
+        ):  # only sizes that decide the shape matter
             is_data = [i not in deciding and isinstance(k, np.ndarray) for i, k in enumerate(known)]
             known = [
                 Signature.of(k) if data and (is_open or has_sizes(k)) else k

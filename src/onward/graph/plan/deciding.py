@@ -1,0 +1,85 @@
+"""Find the inputs of a graph whose elements decide sizes.
+
+The elements of such an input are axes of a program, as the sizes of the inputs are. So one program runs for
+all lengths, counts and shapes that a call passes as integers.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from ..node import AnyArray, Node
+from ..operations import OPERATIONS
+from ..operations.value import Value
+from ..size import LARGEST_ELEMENT, hint, is_symbolic
+from ..sized import SIZES, has_sizes
+
+MOST_ELEMENTS = 8  # of an input, as many as an array has axes
+MOST_INPUTS = 16  # whose elements are sizes
+
+
+class ElementsDecide(Exception):
+    """The elements of inputs decide sizes, for which the graph must be compiled again."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(names)
+        self.names = frozenset(names)
+
+
+def are_small(elements: AnyArray) -> bool:
+    """Whether products of two elements of an input have at most 64 bits."""
+    return bool(((elements >= -LARGEST_ELEMENT) & (elements <= LARGEST_ELEMENT)).all())
+
+
+def deciding_inputs(node: Node, inputs: Sequence[Value | None]) -> list[str] | None:
+    """Return the names of the unknown inputs whose values decide the shapes of the outputs of a node.
+
+    Returns None if one of them cannot be sizes.
+    """
+    deciding = OPERATIONS[node.operation].shape_inputs
+    places = range(len(inputs)) if deciding is None else sorted(deciding)
+    values = [value for place in places if place < len(inputs) and (value := inputs[place]) is not None]
+    unknown = [value for value in values if not value.known]
+    return [value.name for value in unknown] if all(map(_may_be_sizes, unknown)) else None
+
+
+def elements_of(values: Mapping[str, Value]) -> frozenset[str]:
+    """Return the names of values that are sizes, or computed numbers that may be some, in what follows."""
+    numbers = {n for n, value in values.items() if value.shape == () and value.dtype in SIZES}
+    return frozenset(numbers | {n for n, value in values.items() if has_sizes(value.array)})
+
+
+def sources(
+    names: Iterable[str],
+    values: Mapping[str, Value | None],
+    makers: Mapping[str, Node],
+    inputs: Collection[str],
+) -> set[str] | None:
+    """Return the inputs from which values are computed, or None if symbolic sizes cannot compute them."""
+    found, seen, pending = set[str](), set[str](), list(names)
+    while pending:
+        name = pending.pop()
+        value = values.get(name)
+        if name in seen or value is None or value.known:
+            continue
+        seen.add(name)
+        if name in inputs and _may_be_sizes(value):
+            found.add(name)
+        elif name in makers and _may_be_sizes(value) and _takes_sizes(makers[name], values):
+            pending += makers[name].inputs
+        else:
+            return None
+    return found
+
+
+def _takes_sizes(node: Node, values: Mapping[str, Value | None]) -> bool:
+    """Whether a node may compute sizes; the largest of many numbers takes too many guards."""
+    operation, (y, *_) = OPERATIONS[node.operation], node.outputs
+    sizes = [hint(math.prod(x.shape)) for name in (*node.inputs, y) if (x := values.get(name)) is not None]
+    return operation.moves or ((operation.takes_sizes or operation.is_composed) and max(sizes) == sizes[-1])
+
+
+def _may_be_sizes(value: Value) -> bool:
+    """Whether sizes may take the place of a value that is not known."""
+    return (
+        value.dtype in SIZES and not is_symbolic(value.shape) and 0 < math.prod(value.shape) <= MOST_ELEMENTS
+    )
