@@ -8,9 +8,12 @@ import pytest
 from support.in_one_test import in_one_test
 
 from onward.errors import ArgumentError
+from onward.graph import Graph
+from onward.graph.inference import infer
+from onward.graph.node import Signature
 from onward.graph.polynomial import UnsureError, evaluated
 from onward.graph.size import Axes, are_same
-from onward.graph.sized import broadcast_shape, has_sizes, integers
+from onward.graph.sized import broadcast_shape, dtype_of, has_sizes, integers
 
 
 def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[Any], Any]:
@@ -136,3 +139,13 @@ def test_separate_guards_are_recorded_again_outside() -> None:
         assert T > 5
     assert len(made) == 1 and not axes.guards
     assert T > 5 and axes.guards == made
+
+
+def test_open_sizes_stay_open_in_int32_whatever_their_products() -> None:
+    """The hint of an open axis times 5,000 has more than 32 bits, although no call does."""
+    graph, int32 = Graph(), np.dtype(np.int32)
+    sizes = graph.add("Cast", graph.add("Shape", graph.add_input("x", np.float32, ("T", 3))), to=int32)
+    product = graph.add("Mul", sizes, graph.add_constant(np.array([5000], int32)))
+    T = Axes(is_open=True).add("T")
+    found = infer(graph, {"x": Signature((T, 3), np.dtype(np.float32))})[product]
+    assert dtype_of(found) == int32 and str(found[0]) == "5000*T" and found[1] == 15_000

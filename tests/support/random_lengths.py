@@ -46,10 +46,17 @@ class RandomLengths:
                 k = add(operation, k, self._constant(number, self.dtype))
         k = add(rng.choice(["ReduceMax", "ReduceSum", "ReduceMin"]), k, keepdims=0)
         if rng.random() < 0.3:
-            half = add("Mul", add("Cast", k, to=np.dtype(np.float32)), self._constant(0.5, np.float32))
-            k = add("Cast", add("Ceil", half), to=np.dtype(self.dtype))
+            k = add("Cast", self._quotient(k), to=np.dtype(self.dtype))
         self.k = add("Cast", k, to=np.dtype(np.int64)) if self.dtype == np.int32 else k
         self.size = add("Reshape", self.k, self._constant([1]))
+
+    def _quotient(self, k: str) -> str:
+        """Divide numbers as floats, and perhaps round them."""
+        add, rng, dtype = self.graph.add, self.rng, self.rng.choice([np.float32, np.float64])
+        operation, number = [("Div", 3), ("Div", 4), ("Mul", 0.5), ("Mul", 0.3)][rng.integers(4)]
+        quotient = add(operation, add("Cast", k, to=np.dtype(dtype)), self._constant(number, dtype))
+        rounding = rng.choice(["Ceil", "Floor", ""])
+        return add(rounding, quotient) if rounding else quotient
 
     def _layer(self) -> str | None:
         """Change x, or return an output of its own."""

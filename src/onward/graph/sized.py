@@ -56,9 +56,14 @@ def integers(values: Any, dtype: np.dtype[Any] = INT64) -> Any:
     array = np.empty((), object) if type(values) is Size else np.array(values, object)
     if type(values) is Size:
         array[()] = values
-    if dtype == INT32 and not all(-(1 << 31) <= size < 1 << 31 for size in array.flat if type(size) is Size):
+    if dtype == INT32 and not all(map(_fits, array.flat)):
         array = array.astype(np.int64)
     return array.view(SIZES[dtype]) if is_symbolic(array.flat) else array.astype(dtype)
+
+
+def _fits(size: Any) -> bool:
+    """Whether int32 holds a size; the hints of open axes are no sizes of calls."""
+    return type(size) is not Size or size.axes.is_open or -(1 << 31) <= size < 1 << 31
 
 
 def has_sizes(array: Any) -> bool:

@@ -30,6 +30,7 @@ from .builder import Builder, Weights
 from .deciding import MOST_ELEMENTS, ElementsDecide, deciding_inputs, elements_of, sources
 from .inputs import Inputs
 from .program import Location, NumPyNode, Program, Recordings, Rest, Source, source_of, views_at
+from .quotients import divided_sizes
 from .runs import run_count
 from .view import DTYPES, View, name_of
 
@@ -157,6 +158,9 @@ class Compiler:
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Operand | None]
     ) -> bool:
         """Fold a node, or add it as steps or in NumPy; return False as `_add_node` does."""
+        if (quotients := divided_sizes(node, self._makers, self._values)) is not None:
+            self._define(node, [Value(quotients)])
+            return True
         if operation.moves and self._move(node, operation, inputs, arrays):
             return True
         found = evaluate(node, arrays)
@@ -346,7 +350,7 @@ class Compiler:
         used = {name for node in self._pending for name in node.inputs} | set(self._outputs)
         live = {name: value for name in used if (value := self._values.get(name)) is not None}
         rest = Graph(nodes=list(self._pending), outputs=self._outputs)
-        # what follows may be unable to use symbolic sizes
+        # few sizes are sizes of what follows as well, and others its constants
         sizes = {
             n for n, value in live.items() if has_sizes(value.array) and value.array.size <= MOST_ELEMENTS
         }

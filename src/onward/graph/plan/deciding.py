@@ -12,6 +12,7 @@ from ..operations import OPERATIONS
 from ..operations.value import Value
 from ..size import LARGEST_ELEMENT, hint, is_symbolic
 from ..sized import SIZES, has_sizes
+from .quotients import quotient_of
 
 MOST_ELEMENTS = 8  # of an input, as many as an array has axes
 MOST_INPUTS = 16  # whose elements are sizes
@@ -27,7 +28,7 @@ class ElementsDecide(Exception):
 
 def are_small(elements: AnyArray) -> bool:
     """Whether products of two elements of an input have at most 64 bits."""
-    return bool(((elements >= -LARGEST_ELEMENT) & (elements <= LARGEST_ELEMENT)).all())
+    return all(-LARGEST_ELEMENT <= number <= LARGEST_ELEMENT for number in elements.flat)
 
 
 def deciding_inputs(node: Node, inputs: Sequence[Value | None]) -> list[str] | None:
@@ -35,11 +36,14 @@ def deciding_inputs(node: Node, inputs: Sequence[Value | None]) -> list[str] | N
 
     Returns None if one of them cannot be sizes.
     """
-    deciding = OPERATIONS[node.operation].shape_inputs
-    places = range(len(inputs)) if deciding is None else sorted(deciding)
-    values = [value for place in places if place < len(inputs) and (value := inputs[place]) is not None]
-    unknown = [value for value in values if not value.known]
-    return [value.name for value in unknown] if all(map(_may_be_sizes, unknown)) else None
+    deciding, names = OPERATIONS[node.operation].shape_inputs, list[str]()
+    for place, (name, value) in enumerate(zip(node.inputs, inputs, strict=True)):
+        if value is None or value.known or (deciding is not None and place not in deciding):
+            continue
+        if not _may_be_sizes(value):
+            return None
+        names.append(name)
+    return names
 
 
 def elements_of(values: Mapping[str, Value]) -> frozenset[str]:
@@ -62,8 +66,11 @@ def sources(
         if name in seen or value is None or value.known:
             continue
         seen.add(name)
+        quotient = quotient_of(makers[name], makers, values) if name in makers else None
         if name in inputs and _may_be_sizes(value):
             found.add(name)
+        elif quotient is not None:
+            pending.append(quotient.name)
         elif name in makers and _may_be_sizes(value) and _takes_sizes(makers[name], values):
             pending += makers[name].inputs
         else:

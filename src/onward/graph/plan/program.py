@@ -8,6 +8,7 @@ from ..operations.registry import Expand
 from ..operations.value import Value
 from ..polynomial import Guard, evaluated
 from ..size import Axes, Size, hint
+from ..sized import has_sizes
 from .builder import Bytes
 from .steps import NODE, Step
 from .view import FIRST_ARGUMENT, View
@@ -195,7 +196,12 @@ class Recordings:
 def _with_axes(
     value: Operand | None, name: str, place: int, axes: Axes, places: dict[str, tuple[int, int]]
 ) -> Operand | None:
-    """Return an input whose sizes are symbolic, and note its place and the axes of these by their names."""
+    """Return an input whose sizes are symbolic, and note its place and the axes of these by their names.
+
+    Elements that are sizes are values that the code does not know.
+    """
+    if has_sizes(value):
+        value = Signature.of(value)
     if not isinstance(value, Signature):
         return value
     shape = list(value.shape)
