@@ -175,6 +175,17 @@ std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, nb::handle name
     const std::vector<Operand> inputs = operands(arguments, named);
     const Found found = find(inputs);
     if (!found.plan) return {};
+    return outputs(found, inputs);
+}
+
+std::optional<std::pair<Size, nb::tuple>> Plans::run(const nb::tuple& arguments) const {
+    const std::vector<Operand> inputs = operands(arguments, nb::handle());
+    const Found found = find(inputs);
+    if (!found.plan) return {};
+    return std::pair(found.plan->work, outputs(found, inputs));
+}
+
+nb::tuple Plans::outputs(const Found& found, const std::vector<Operand>& inputs) {
     const auto& [_, entry, plan] = found;
     std::vector<nb::object> copies;
     std::vector<std::byte*> spaces;
@@ -256,6 +267,9 @@ void bind_plans(nb::module_& m) {
             return plans.call(arguments, named);
         }, "arguments"_a, "named"_a,
              "Run the plan for these inputs and return its outputs, or None if there is none.")
+        .def("run", &Plans::run, "arguments"_a,
+             "Run the plan for these inputs and return its elementary operations and its outputs, or None if there is "
+             "none.")
         .def_prop_ro("most_work", &Plans::most_work, "The most elementary operations of a plan that was found.")
         .def("allow", &Plans::allow, "arguments"_a, "memory"_a, "work"_a,
              "Permit calls with these inputs that need at most so many bytes and elementary operations. Return how "

@@ -79,6 +79,9 @@ public:
 
     std::optional<nb::tuple> call(const nb::tuple& arguments, nb::handle named) const;  // `named` may be invalid
 
+    // Likewise, but returns the elementary operations of the plan and the outputs.
+    std::optional<std::pair<Size, nb::tuple>> run(const nb::tuple& arguments) const;
+
     // Runs the body of a loop up to `count` >= 1 times, from (i, condition, *carried, *others) to (condition, *carried,
     // *scanned). Returns how often it ran, the last condition, the carried arrays, and the scanned ones of all runs.
     std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> repeat(Size count, const nb::tuple& arguments,
@@ -97,6 +100,8 @@ public:
     Size most_work() const { return work; }
 
 private:
+    // Runs a plan for inputs, and returns its outputs.
+    static nb::tuple outputs(const Found& found, const std::vector<Operand>& inputs);
     // The program and the plan for these inputs; the plan may be null.
     Found match(const std::vector<Operand>& inputs) const;
     // The inputs of a call in order; nothing if one is missing or not an array.

@@ -76,10 +76,10 @@ class Planner:
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
-        ready: tuple[Any, ...] | None = self.ready(inputs, {})
+        ready: Any = self.ready(inputs, {})
         if ready is not None:
             budget.spend(self.work)
-            return ready
+            return tuple(ready)
         if self._weights_size is not None:
             self.limit.allow(inputs, self._weights_size)
         with self.limit.entered(is_whole=self._weights_size is not None) as left, budget.temporary():
@@ -93,6 +93,10 @@ class Planner:
                 planner, inputs = results
                 left.memory = memory
                 left.take(held_by(inputs))
+                ready = planner.ready.run(inputs)
+                if ready is not None:
+                    left.spend(ready[0])
+                    return tuple(ready[1])
 
     def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
         """Run the body of a loop up to `count` times in the core, while its condition is true.
@@ -144,7 +148,7 @@ class Planner:
         Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
         """
         blocks, limit = self._runs_in_blocks(inputs, bound.plan.memory), self._weights.limit
-        if blocks or bound.plan.memory > limit.memory or bound.plan.work > limit.work:
+        if blocks or bound.memory > limit.memory or bound.plan.work > limit.work:
             return False
         bound.plan.is_allowed = True
         return True
@@ -189,7 +193,7 @@ class Planner:
             assert bound is not None  # the guards hold for the sizes that they were recorded with
             bound.plan.is_allowed = not self._runs_in_blocks(inputs, bound.plan.memory)
             if bound.plan.is_allowed:
-                self._weights.limit.check(bound.plan.memory)
+                self._weights.limit.check(bound.memory)
             self._programs.append((kind, loaded))
             if len(self._programs) > self._max_programs:
                 self._programs.pop(0)
