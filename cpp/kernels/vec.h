@@ -318,11 +318,11 @@ inline vec_of<Real> polynomial(const Real (&coefficients)[terms], vec_of<Real> x
 template <class Real>
 inline vec_of<Real> expm1_reduced(vec_of<Real> x, vec_of<Real>& scale) {
     using F = Float<Real>;
-    const vec_of<Real> shifted = fma(x, broadcast(F::log2e), broadcast(F::magic));
-    const vec_of<Real> n = shifted - F::magic;
+    constexpr Real magic = F::magic + F::exponent_bias;  // leaves the exponent of 2^n in the low bits
+    const vec_of<Real> shifted = fma(x, broadcast(F::log2e), broadcast(magic)), n = shifted - magic;
     const vec_of<Real> r_hi = fma(n, broadcast(-F::ln2_hi), x), r_lo = n * -F::ln2_lo, r = r_hi + r_lo;
     const vec_of<Real> q = polynomial(F::exp_q, r);
-    scale = (vec_of<Real>)(((typename F::ivec)shifted + F::exponent_bias) << F::mantissa_bits);
+    scale = (vec_of<Real>)((typename F::ivec)shifted << F::mantissa_bits);
     return r_hi + fma(r * r, q, r_lo);
 }
 
