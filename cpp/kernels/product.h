@@ -185,8 +185,8 @@ constexpr Size enough_sums = 256, small_tile = 16 << 10;
 // first-level cache.
 constexpr Size rows_of_wide_tile = max_rows < 6 ? max_rows : 6, first_level = 32 << 10;
 
-// Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
-// blocks.
+// Calls body(tile product, first block, blocks, first row, rows, next) for the tiles that cover all rows and the blocks
+// of the share. `next` points to the weights of the next blocks; it is null for the last ones.
 template <class Real, class Body>
 void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, int32_t* quantized, const Share& share,
                Body body) {
@@ -208,6 +208,8 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
         const Size blocks = 1 << log_blocks;
         const Size block = share.backward ? last -= blocks : (first += blocks) - blocks;
         const auto* const weights = (const char*)panels.weights + block * panels.block_bytes;
+        const Size bytes = blocks * panels.block_bytes;
+        const char* const next = first < last ? weights + (share.backward ? -bytes : bytes) : nullptr;
         for (Size row = 0; row < rows; row += most_rows) {
             const Size R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, Size out_stride, const char* ahead = nullptr) {
@@ -217,7 +219,7 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
                     places[r] = in.places ? in.places[row + r] : r * out_stride;
                 micros.at[R][log_blocks](panels, block, in, row, out, out_stride, places);
             };
-            body(product, block, blocks, row, R);
+            body(product, block, blocks, row, R, next);
         }
     }
 }
@@ -229,14 +231,13 @@ void product(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real
     const Size fetched_at_once = panels.block_bytes / panels.G;
     const auto *following = (const char*)share.following, *const end = following + share.following_bytes;
     Size fetched = 0;
-    for_tiles(panels, a, rows, quantized, share, [&](auto tile, Size block, Size blocks, Size row, Size) {
+    for_tiles(panels, a, rows, quantized, share,
+              [&](auto tile, Size block, Size blocks, Size row, Size, const char* next) {
         const Size bytes = blocks * panels.block_bytes;
-        const bool is_last = share.backward ? block == share.first : block + blocks == share.last;
         const char* ahead = nullptr;
-        if (row == 0) fetched = is_last ? bytes : 0;
+        if (row == 0) fetched = next ? 0 : bytes;
         if (fetched < bytes) {
-            const auto* const weights = (const char*)panels.weights + block * panels.block_bytes;
-            ahead = weights + (share.backward ? -bytes : bytes) + fetched, fetched += fetched_at_once;
+            ahead = next + fetched, fetched += fetched_at_once;
         } else if (following < end) {
             ahead = following, following += fetched_at_once;
         }
@@ -251,7 +252,7 @@ inline void integer_product(const Panels<float>& panels, const int32_t* a, Size 
     alignas(vector_bytes) float sums[max_sums * L];
     Stored stored[8];  // for the blocks of a tile, which all rows follow
     const Limits limits(out.rescaling ? *out.rescaling : Rescaling{});
-    auto tile = [&](auto product, Size block, Size blocks, Size first_row, Size count) {
+    auto tile = [&](auto product, Size block, Size blocks, Size first_row, Size count, auto) {
         product(sums, blocks * L);
         for (Size m = 0; m < blocks; m++) {
             const Stored own = first_row ? stored[m] : Stored(out, (block + m) * L);  // in registers
