@@ -105,8 +105,7 @@ def test_few_outputs_or_terms_of_strided_windows_and_of_channels_last_have_the_b
             x = floats(rng, 2, W.shape[1], *[int(size) for size in rng.integers(3, 6, n - 1)], int(length))
             calls.append((x, product_of_windows(x, W, bias, attributes).tobytes()))
         for last, to_last in with_each_isa(itertools.product((False, True), (M <= 10, True))):
-            layouts = last, to_last
-            planner = Planner(between_layouts("Conv", [W, W, bias], attributes, layouts, "Identity"))
+            planner = Planner(between_layouts("Conv", [W, W, bias], attributes, (last, to_last), "Identity"))
             for x, expected in calls:
                 y = planner(moved(x, 1, -1) if last else x)[0]
                 assert (moved(y, -1, 1) if to_last else y).tobytes() == expected, attributes
