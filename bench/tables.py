@@ -305,6 +305,12 @@ def mean(reports: Reports, table: str, key: str = "ratio") -> float:
     return statistics.geometric_mean(row[key] for row in rows(reports, table))
 
 
+def first_answers(reports: Reports, file: str, peer: str) -> float:
+    """The geometric mean of the times of a peer to the first answer, relative to those of Onward."""
+    key, found = f"{peer}_first", [row for row in rows(reports, "zoo.milliseconds") if row["file"] == file]
+    return statistics.geometric_mean(row[key] / row["onward_first"] for row in found if key in row)
+
+
 def cluster(reports: Reports) -> float:
     """Sequences per second of a hundred machines with two workers each, if they do not wait for data."""
     way = "Parquet to Parquet, 2 workers"
@@ -324,6 +330,9 @@ FIGURES: dict[str, Callable[[Reports], Any]] = {
     "c.library": lambda r: rows(r, "c.library")[0]["shared_kB"],
     "quantized.speedup": lambda r: mean(r, "quantized.models"),
     "zoo.mean": lambda r: mean(r, "zoo.milliseconds"),
+    "zoo.onnx": lambda r: first_answers(r, "onnx", "onnxruntime"),
+    "zoo.pt2": lambda r: first_answers(r, "pt2", "torch"),
+    "zoo.script": lambda r: first_answers(r, "TorchScript", "torch"),
     "zoo.files": lambda r: len(rows(r, "zoo.milliseconds")),
     "tflite.mean": lambda r: mean(r, "tflite.models"),
     "tflite.pool": lambda r: 1e3 * rows(r, "tflite.listeners")[0]["pool"],
