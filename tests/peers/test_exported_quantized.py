@@ -17,6 +17,7 @@ import onward
 pytestmark = pytest.mark.usefixtures("quiet_exporters")
 Q = torch.ops.quantized_decomposed
 RANGES = {torch.int8: (-128, 127), torch.uint8: (0, 255), torch.int16: (-(1 << 15), (1 << 15) - 1)}
+FLOATS = torch.float32, torch.float16, torch.float64
 
 
 class RandomCase:
@@ -29,11 +30,14 @@ class RandomCase:
         self.low, self.high = RANGES[self.dtype]
         if self.rng.random() < 0.3:  # a bit less, as for processors whose products would overflow
             self.low, self.high = self.low // 2, self.high // 2
-        kinds = self.of_tensors, self.of_tensors_in_tensors, self.of_channels, self.chosen, self.of_rows
-        self.kind = kinds[seed % 6] if seed % 6 < 5 else self.of_groups
-        self.function: Callable[..., Any] = self.kind()
+        kinds = (
+            *(self.of_tensors, self.of_tensors_in_tensors, self.of_channels, self.chosen, self.of_rows),
+            *(self.of_groups, self.of_integers, self.of_integers_in_channels),
+        )
+        self.float = torch.float32
+        self.function: Callable[..., Any] = kinds[seed % len(kinds)]()
         x = self.rng.normal(size=self.shape) * 10 ** self.rng.uniform(-2, 2)
-        self.inputs = [torch.tensor(x, dtype=torch.float32)]
+        self.inputs = [torch.tensor(x, dtype=self.float)]
 
     def numbers(self, *shape: int) -> tuple[Tensor, Tensor]:
         """Random scales and zero points."""
@@ -41,9 +45,41 @@ class RandomCase:
         zero_points = torch.tensor(self.rng.integers(self.low, self.high + 1, shape))
         return (scales.float() if self.rng.random() < 0.5 else scales), zero_points
 
+    def integers(self, *shape: int) -> Tensor:
+        """Random integers, also of 32 bits."""
+        dtype, low, high = self.dtype, self.low, self.high
+        if self.rng.random() < 0.3:
+            dtype, low, high = torch.int32, -(1 << 23), 1 << 23
+        return torch.tensor(self.rng.integers(low, high + 1, shape)).to(dtype)
+
+    def of_integers(self) -> Callable[..., Any]:
+        """With zero points that the dtype may lack, and results of other dtypes."""
+        q, scale = self.integers(*self.shape), float(self.rng.random())
+        numbers = scale, int(self.rng.integers(-300, 300)), 0, 1, q.dtype
+        return lambda x: (
+            *(Q.dequantize_per_tensor(q, *numbers, out_dtype=dtype) for dtype in FLOATS),
+            Q.dequantize_per_tensor(q, *numbers),
+            x + 0,
+        )
+
+    def of_integers_in_channels(self) -> Callable[..., Any]:
+        q, axis = self.integers(*self.shape), int(self.rng.integers(-len(self.shape), len(self.shape)))
+        scales, _ = self.numbers(self.shape[axis])
+        zero_points = torch.tensor(self.rng.integers(-300, 300, len(scales)))
+        halves = zero_points.to(torch.float32) / 2
+        return lambda x: (
+            *(
+                Q.dequantize_per_channel(q, scales, zeros, axis, 0, 1, q.dtype, out_dtype=dtype)
+                for zeros in (zero_points, halves, None)
+                for dtype in FLOATS
+            ),
+            x + 0,
+        )
+
     def of_tensors(self) -> Callable[..., Any]:
         scales, zero_points = self.numbers()
         numbers = float(scales), int(zero_points), self.low, self.high, self.dtype
+        self.float = FLOATS[self.rng.integers(2)]
         return lambda x: (
             (q := Q.quantize_per_tensor(x, *numbers)),
             Q.dequantize_per_tensor(q, *numbers),
@@ -71,6 +107,7 @@ class RandomCase:
         )
 
     def chosen(self) -> Callable[..., Any]:
+        self.float = FLOATS[self.rng.integers(2)]
         choose = [Q.choose_qparams.tensor, Q.choose_qparams_symmetric.tensor][self.rng.integers(2)]
 
         def function(x: Tensor) -> Any:
@@ -103,7 +140,7 @@ class RandomCase:
         return lambda x: (Q.dequantize_per_channel_group(W, scales, given, *numbers), x + 0)
 
 
-@pytest.mark.parametrize("seed", range(random_cases(36)))
+@pytest.mark.parametrize("seed", range(random_cases(40)))
 def test_integers_are_those_of_torch(seed: int, tmp_path: Path) -> None:
     case = RandomCase(seed)
     program = torch.export.export(Function(case.function), tuple(case.inputs))

@@ -1,6 +1,7 @@
 """Sizes that TorchScript computes from those of its inputs are never constants of the recorded graph."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,6 +253,28 @@ def test_a_number_of_elements_fixes_one_axis_alone(tmp_path: Path, monkeypatch: 
         x = torch.randn(*shape)
         np.testing.assert_allclose(loaded(x.numpy()), script(x).numpy(), rtol=1e-5, atol=1e-5)
         assert len(loaded.programs) == len(records) == count, shape
+
+
+class Checked(nn.Module):
+    """A module whose code raises an error if a condition holds that is computed in many steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        is_wrong = x.size(0) > 1000
+        for _ in range(40):
+            is_wrong = (is_wrong & is_wrong) | (is_wrong & (x.size(1) > 1000))
+        if is_wrong:
+            raise ValueError("too large")
+        return x * 2
+
+
+@torch.no_grad()
+def test_the_steps_of_a_condition_are_evaluated_once(tmp_path: Path) -> None:
+    torch.jit.script(Checked()).save(str(tmp_path / "m.pt"))
+    model: Any = onward.load(tmp_path / "m.pt")
+    x = torch.randn(3, 4)
+    np.testing.assert_array_equal(model(x.numpy()), 2 * x.numpy())
+    model.save(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(x.numpy()), 2 * x.numpy())
 
 
 # Operations that clip, round or count: the sizes of their results depend on those of x, or on its values.

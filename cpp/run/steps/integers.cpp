@@ -75,7 +75,8 @@ void Plan::dequantize(const View& x, const View& scale, const View& zero_point, 
                 const T *const x = (const T*)p[0], *const zero = (const T*)p[2];
                 const float* const scale = (const float*)p[1];
                 float* const y = (float*)p[3];
-                auto centered = [](T number, T zero) { return float(int32_t(uint32_t(number) - uint32_t(zero))); };
+                using Wide = std::conditional_t<sizeof(T) == 1, int32_t, int64_t>;
+                auto centered = [](T number, T zero) { return float(Wide(number) - Wide(zero)); };
                 if (step[0] == 1 && step[1] == 0 && step[2] == 0 && step[3] == 1)
                     for (Size i = 0; i < n; i++) y[i] = centered(x[i], *zero) * *scale;
                 else

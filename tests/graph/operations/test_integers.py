@@ -302,6 +302,54 @@ def test_products_of_dequantized_arrays_are_integer_products(operation: str, per
     np.testing.assert_array_equal(y.reshape(expected.shape), expected)
 
 
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_two_products_of_the_same_dequantized_arrays_use_one_sum(is_transposed: bool) -> None:
+    x, W = normal(4, 7), integers("int8", 7, 9)
+    weights = {
+        **{"W": np.ascontiguousarray(W.T) if is_transposed else W, "a": normal(9), "b": normal(9)},
+        **{
+            "scale": np.float32(0.02),
+            "zero": np.int8(3),
+            "x_scale": np.float32(0.03),
+            "x_zero": np.uint8(120),
+        },
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "x_scale", "x_zero"], ["f"]),
+        helper.make_node("DequantizeLinear", ["W", "scale", "zero"], ["U"]),
+        helper.make_node("Transpose" if is_transposed else "Identity", ["U"], ["V"]),
+        *(helper.make_node("Gemm", ["f", "V", bias], [f"y_{bias}"]) for bias in "ab"),
+    ]
+    graph = open_model(model_of(nodes, {"x": x}, ["y_a", "y_b"], weights))
+    q = np.clip(np.rint(x / np.float32(0.03)) + 120, 0, 255)
+    factor = np.float32(0.03) * np.float32(0.02)
+    product = exact_product(q, 120, W, np.int8(3)).astype(np.float32) * factor
+    for y, bias in zip(graph(x), "ab", strict=True):
+        np.testing.assert_array_equal(y, product + weights[bias])
+
+
+def test_transposed_constants_of_any_rank_are_dequantized() -> None:
+    rng = np.random.default_rng(0)
+    for rank in range(5):
+        W = rng.integers(-128, 128, rng.integers(1, 4, rank)).astype(np.int8)
+        nodes = [
+            helper.make_node("DequantizeLinear", ["W", "scale", "zero"], ["f"]),
+            helper.make_node("Transpose", ["f"], ["V"]),
+            helper.make_node("Mul", ["x", "V"], ["y"]),
+        ]
+        weights = {"W": W, "scale": np.float32(0.5), "zero": np.int8(3)}
+        x = np.ones(W.T.shape, np.float32)
+        np.testing.assert_array_equal(run(nodes, {"x": x}, weights)[0], (W.T.astype(np.float32) - 3) / 2)
+
+
+def test_the_difference_of_integers_of_32_bits_and_their_zero_point_may_be_larger() -> None:
+    q, zero = np.array([-(1 << 31), (1 << 31) - 1], np.int32), np.int32(7)
+    node = helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"])
+    (y,) = run([node], {"q": q}, {"scale": np.float32(0.5), "zero": zero})
+    np.testing.assert_array_equal(y, (q.astype(np.int64) - 7).astype(np.float32) / 2)
+
+
 def test_products_of_arrays_that_other_scales_dequantized_stay_float_products() -> None:
     x, W = integers("uint8", 5, 7), integers("int8", 7, 9)
     scales = (0.01 + RNG.random(7)).astype(np.float32)  # for the rows of W, which the product sums over

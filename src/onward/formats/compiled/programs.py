@@ -164,11 +164,9 @@ class GraphPrograms:
 
 def check_in_core(graph: Graph, program: Program, host: str) -> None:
     """Raise ArgumentError, which names the node, unless the core alone runs a program, as its host needs."""
+    # values decide about the shapes of the first nodes of what follows
     rests = [segment.graph.nodes[:1] for segment in program.segments if isinstance(segment, Rest)]
-    for node in [
-        *program.in_numpy,
-        *chain.from_iterable(rests),
-    ]:  # values decide about the shapes of the latter
+    for node in chain(program.in_numpy, *rests):
         scalars = [d.name for d in graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
         hint = f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
         raise ArgumentError(f"{node}: it runs in NumPy for these inputs, and {host} has only the core{hint}")

@@ -40,7 +40,7 @@ class Planner:
     if `parameters`, for the values of integer and boolean scalars, such as a sampling rate. A scalar that
     takes more than `max_programs` values becomes an ordinary input. `in_blocks` returns how to run calls that
     need much memory, or None. The elements of an integer input that decide sizes are sizes of a program, at
-    first those of `elements`; after `max_programs` such programs, a program ends where they decide.
+    first those of `elements`; after MAX_PROGRAMS such programs, a program ends where they decide.
     """
 
     def __init__(

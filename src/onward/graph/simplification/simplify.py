@@ -56,8 +56,7 @@ class Simplifier:
 
     def add(self, node: Node) -> None:
         self._budget.spend(20 * budget.STEP)
-        if self.names and not self.names.keys().isdisjoint(node.inputs):
-            node = node.with_inputs(*[self.names.get(name, name) for name in node.inputs])
+        node = self._renamed(node)
         operation = OPERATIONS[node.operation]
         if node.operation == "If" and node.inputs[0] in self.constants:
             assert operation.expand is not None
@@ -80,6 +79,12 @@ class Simplifier:
         elif not self._fold(node):
             self._append(node)
 
+    def _renamed(self, node: Node) -> Node:
+        """Return a node that uses the values that others equal."""
+        if not self.names or self.names.keys().isdisjoint(node.inputs):
+            return node
+        return node.with_inputs(*[self.names.get(name, name) for name in node.inputs])
+
     def add_all(self, expansion: Expansion) -> None:
         """Add the nodes and constants that take the place of a node."""
         self.constants |= expansion.constants
@@ -98,8 +103,9 @@ class Simplifier:
         self.constants |= arrays
         if node.operation == "DequantizeLinear":
             self.dequantized[node.outputs[0]] = node
-        elif node.operation == "Transpose" and node.inputs[0] in self.dequantized:
-            self.dequantized[node.outputs[0]] = self._transposed(self.dequantized[node.inputs[0]], node)
+        elif node.operation == "Transpose" and self.constants[node.inputs[0]].ndim:
+            if (dequantized := self.dequantized.get(node.inputs[0])) is not None:
+                self.dequantized[node.outputs[0]] = self._transposed(dequantized, node)
         return True
 
     def _transposed(self, dequantized: Node, node: Node) -> Node:
@@ -107,11 +113,10 @@ class Simplifier:
         (name, *others), (output, *_) = dequantized.inputs, node.outputs
         integers = self.constants[name]
         perm = list(node.attributes.get("perm") or reversed(range(integers.ndim)))
-        axis = perm.index(dequantized.attributes.get("axis", 1) % max(1, integers.ndim))
+        axis = perm.index(dequantized.attributes.get("axis", 1) % integers.ndim)
         inputs = self.constant(f"{output}/integers", integers.transpose(perm)), *others
-        return Node(
-            dequantized.operation, inputs, node.outputs, {**dequantized.attributes, "axis": axis}, node.name
-        )
+        attributes = {**dequantized.attributes, "axis": axis}
+        return Node(dequantized.operation, inputs, node.outputs, attributes, node.name, node.source)
 
     def _rewritten(self, node: Node) -> list[Node]:
         if node.operation not in REWRITES:
@@ -127,6 +132,7 @@ class Simplifier:
 
     def _append(self, node: Node) -> None:
         """Append a node, unless an earlier one computes the same."""
+        node = self._renamed(node)  # the nodes that take the place of one may equal earlier ones
         earlier = self._equal(node)
         if earlier is not node:
             known = dict(zip(node.outputs, earlier.outputs, strict=False))

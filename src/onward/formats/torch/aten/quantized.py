@@ -12,7 +12,7 @@ from .expressions import expression, promoted
 from .registry import FLOAT32, INT64, Operand, Tensor, define
 from .translator import Translator
 
-SMALLEST = 1e-5  # 127 times the scale of a row
+SMALLEST = 1e-5  # 127 times the least scale of a row
 EPSILON = float(np.finfo(np.float32).eps)  # the least scale of a row with a zero point
 
 
@@ -22,9 +22,9 @@ def _number(t: Translator, value: Operand, dtype: Any) -> Expression:
     return number.apply("Reshape", []) if isinstance(value, Tensor) and value.rank else number
 
 
-def _along(t: Translator, numbers: Tensor, x: Tensor, axis: int, dtype: Any) -> Expression:
+def _along(numbers: Expression, x: Tensor, axis: int) -> Expression:
     """Return the numbers of an axis so that they broadcast against a tensor."""
-    return expression(t, numbers, dtype).apply("Reshape", [-1, *[1] * (x.rank - x.axis(axis) - 1)])
+    return numbers.apply("Reshape", [-1, *[1] * (x.rank - x.axis(axis) - 1)])
 
 
 def _quantized(
@@ -52,8 +52,9 @@ def quantize_channels(
     t: Translator, x: Tensor, scales: Tensor, zero_points: Tensor, axis: int, low: int, high: int, dtype: Any
 ) -> str:
     common = promoted(x, scales)
-    numbers = _along(t, scales, x, axis, scales.dtype), _along(t, zero_points, x, axis, common)
-    return _quantized(expression(t, x, common), *numbers, low, high, dtype)
+    numbers = expression(t, scales, scales.dtype), expression(t, zero_points, common)
+    scale, offset = (_along(each, x, axis) for each in numbers)
+    return _quantized(expression(t, x, common), scale, offset, low, high, dtype)
 
 
 def quantize_rows(
@@ -64,28 +65,43 @@ def quantize_rows(
     return _quantized(expression(t, x, common), *numbers, low, high, dtype, rounds_sum=True)
 
 
+def _dequantized(t: Translator, x: Tensor, scale: Expression, zero_point: Expression, axis: int) -> str:
+    """Return integers as float32, or "" unless their dtype holds the zero point, which is constant."""
+    offset = t.known(zero_point.name)
+    with np.errstate(all="ignore"):
+        if offset is None or not np.array_equal(offset, offset.astype(x.dtype)):
+            return ""
+    integers = zero_point.cast(x.dtype).name
+    return t.add("DequantizeLinear", x, scale.cast(FLOAT32).name, integers, axis=axis)
+
+
 def dequantize(
     t: Translator, x: Tensor, scale: Operand, zero_point: Operand, low: Operand, high: Operand, dtype: Any,
     out_dtype: Any = None,
 ) -> str:  # fmt: skip
-    if out_dtype not in (None, FLOAT32):  # in whose precision PyTorch computes
-        return (
-            (expression(t, x, out_dtype) - _number(t, zero_point, out_dtype)) * _number(t, scale, out_dtype)
-        ).name
-    scales, zero_points = _number(t, scale, FLOAT32), _number(t, zero_point, x.dtype)
-    return t.add("DequantizeLinear", x, scales.name, zero_points.name)
+    wanted = FLOAT32 if out_dtype is None else out_dtype
+    offset = _number(t, zero_point, zero_point.dtype if isinstance(zero_point, Tensor) else INT64)
+    factor = _number(t, scale, wanted)
+    if wanted == FLOAT32 and (found := _dequantized(t, x, factor, offset, 0)):
+        return found
+    return ((expression(t, x, wanted) - offset.cast(wanted)) * factor).name
 
 
 def dequantize_channels(
     t: Translator, x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int, low: int, high: int,
     dtype: Any, out_dtype: Any = None,
 ) -> str:  # fmt: skip
+    wanted, factors = FLOAT32 if out_dtype is None else out_dtype, expression(t, scales, scales.dtype)
     if zero_points is None:
-        offsets = filled(t, t.sizes(scales), 0, x.dtype)
+        offsets = Expression(t, filled(t, t.sizes(scales), 0, x.dtype), x.dtype)
     else:
-        offsets = t.cast(zero_points, x.dtype)
-    y = t.add("DequantizeLinear", x, t.cast(scales, FLOAT32), offsets, axis=x.axis(axis))
-    return Expression(t, y, FLOAT32).cast(out_dtype or FLOAT32).name
+        offsets = expression(t, zero_points, zero_points.dtype)
+    if wanted == FLOAT32 and factors.dtype != np.float16:
+        if found := _dequantized(t, x, factors, offsets, x.axis(axis)):
+            return found
+    common = promoted(scales) if zero_points is None else promoted(scales, zero_points)
+    steps = expression(t, x, common) - _along(offsets.cast(common), x, axis)
+    return (steps * _along(factors.cast(common), x, axis)).cast(wanted).name
 
 
 def dequantize_rows(
@@ -121,13 +137,13 @@ def choose(
     t: Translator, x: Tensor, low: int, high: int, epsilon: float, dtype: Any, *, is_symmetric: bool = False
 ) -> tuple[str, ...]:
     """The scale and the zero point with which the integers cover the range of a tensor."""
-    least, largest = _bounds(expression(t, x, FLOAT32))
+    least, largest = _bounds(expression(t, x, x.dtype))
     if is_symmetric:
-        scale = maximum(maximum(-least, largest) / ((high - low) / 2), epsilon)
+        scale = maximum((maximum(-least, largest) / ((high - low) / 2)).cast(FLOAT32), epsilon)
         zero_point = scale.constant(128 if dtype == np.uint8 else 0)
     else:
-        scale = maximum((largest - least) / (high - low), epsilon)
-        zero_point = (low - (least / scale).apply("Round")).apply("Clip", low, high)
+        scale = maximum(((largest - least) / (high - low)).cast(FLOAT32), epsilon)
+        zero_point = (low - (least.cast(FLOAT32) / scale).apply("Round")).apply("Clip", low, high)
     return tuple(y.apply("Reshape", [1]).name for y in (scale.cast(np.float64), zero_point.cast(INT64)))
 
 
@@ -139,7 +155,7 @@ def choose_for_rows(t: Translator, x: Tensor, dtype: Any) -> tuple[str, str]:
 
 def choose_zero_points_for_rows(t: Translator, x: Tensor, dtype: Any) -> tuple[str, str]:
     low, high = -128, 127
-    least, largest = _bounds(expression(t, x, FLOAT32), [-1])
+    least, largest = _bounds(expression(t, x, x.dtype), [-1])
     scales = maximum((largest - least) / (high - low), EPSILON)
     first, last = least / scales, largest / scales
     is_nearer = (low + first) + (high + last) > 0  # the integer of the least element to its value

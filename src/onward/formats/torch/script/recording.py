@@ -120,12 +120,23 @@ class Recording(Graph):
 
     def by_hints(self, name: str) -> Known | None:
         """Return what the hints make of a condition on sizes; not an array if other values decide it."""
-        known, node = self.known(name), self.makers.get(name)
-        if node is None or not isinstance(known, Signature) or known.dtype != np.bool_:
-            return known
-        operation, values = OPERATIONS[node.operation], [self.by_hints(x) for x in node.inputs]
-        are_known = operation.is_pure and all(isinstance(value, np.ndarray) for value in values)
-        return (self._outputs(operation, node, values) or [known])[0] if are_known else known
+        found: dict[str, Any] = {"": None}
+        pending = [name]
+        while pending:
+            value = pending[-1]
+            known, node = self.known(value), self.makers.get(value)
+            is_condition = isinstance(known, Signature) and known.dtype == np.bool_
+            inputs = node.inputs if node is not None and is_condition else ()
+            if missing := [x for x in inputs if x not in found]:
+                pending += missing
+                continue
+            budget.spend(100 * budget.STEP)
+            values = [found[x] for x in inputs]
+            if node is not None and values and all(isinstance(each, np.ndarray) for each in values):
+                operation = OPERATIONS[node.operation]
+                known = ((operation.is_pure and self._outputs(operation, node, values)) or [known])[0]
+            found[pending.pop()] = known
+        return found[name]
 
     def find(self, name: str) -> str:
         """Make a value of a recording around this one available, and return its name."""
@@ -251,9 +262,8 @@ class Recording(Graph):
     ) -> Sequence[Known] | None:
         deciding = range(len(known)) if operation.shape_inputs is None else operation.shape_inputs
         is_open = any(i < len(known) and has_sizes(known[i]) for i in deciding)
-        if is_open or not operation.computes_sizes(
-            node.attributes
-        ):  # only sizes that decide the shape matter
+        # only sizes that decide the shape matter
+        if is_open or not operation.computes_sizes(node.attributes):
             is_data = [i not in deciding and isinstance(k, np.ndarray) for i, k in enumerate(known)]
             known = [
                 Signature.of(k) if data and (is_open or has_sizes(k)) else k
