@@ -317,8 +317,8 @@ def test_two_products_of_the_same_dequantized_arrays_use_one_sum(is_transposed: 
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "x_scale", "x_zero"], ["f"]),
-        helper.make_node("DequantizeLinear", ["W", "scale", "zero"], ["U"]),
-        helper.make_node("Transpose" if is_transposed else "Identity", ["U"], ["V"]),
+        helper.make_node("DequantizeLinear", ["W", "scale", "zero"], ["U" if is_transposed else "V"]),
+        *([helper.make_node("Transpose", ["U"], ["V"])] if is_transposed else []),
         *(helper.make_node("Gemm", ["f", "V", bias], [f"y_{bias}"]) for bias in "ab"),
     ]
     graph = open_model(model_of(nodes, {"x": x}, ["y_a", "y_b"], weights))

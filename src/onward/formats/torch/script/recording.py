@@ -120,7 +120,7 @@ class Recording(Graph):
 
     def by_hints(self, name: str) -> Known | None:
         """Return what the hints make of a condition on sizes; not an array if other values decide it."""
-        found: dict[str, Any] = {"": None}
+        found: dict[str, Known | None] = {"": None}
         pending = [name]
         while pending:
             value = pending[-1]
@@ -134,7 +134,8 @@ class Recording(Graph):
             values = [found[x] for x in inputs]
             if node is not None and values and all(isinstance(each, np.ndarray) for each in values):
                 operation = OPERATIONS[node.operation]
-                known = ((operation.is_pure and self._outputs(operation, node, values)) or [known])[0]
+                results = self._outputs(operation, node, values) if operation.is_pure else None
+                known = results[0] if results else known
             found[pending.pop()] = known
         return found[name]
 
