@@ -8,7 +8,7 @@ from onward.graph import Graph
 
 FEATURES = 6
 SHAPES: tuple[tuple[int | str, ...], ...] = ((), (1,), (1, 1), ("batch",), (3,))
-HOSTILE = (2**62, 2**31 - 1, -(2**31), -(2**40))
+HOSTILE = (2**63 - 1, 2**62, 2**31 - 1, 2**30, -(2**31), -(2**40))
 
 
 class RandomLengths:
@@ -41,10 +41,18 @@ class RandomLengths:
             k = add(rng.choice(["Sub", "Add", "Mul"]), k, self._constant(rng.integers(3), self.dtype))
         if rng.random() < 0.5:
             k = add("Clip", k, self._constant(0, self.dtype))
+        wraps = rng.random() < 0.2
+        if wraps:
+            operation, number = [("Mul", 1 << 29), ("Add", 2**31 - 7)][rng.integers(2)]
+            k = add(operation, k, self._constant(number, self.dtype))
+            if self.dtype == np.int64:
+                k = add(operation, k, self._constant([1 << 33, 2**63 - 1 - 2**40][rng.integers(2)]))
         for operation, number in (("Div", 2), ("Max", 1), ("Min", 6), ("Mod", 5)):
             if rng.random() < 0.25:
                 k = add(operation, k, self._constant(number, self.dtype))
         k = add(rng.choice(["ReduceMax", "ReduceSum", "ReduceMin"]), k, keepdims=0)
+        for operation, number in (("Min", 20), ("Max", -20)) if wraps else ():
+            k = add(operation, k, self._constant(number, self.dtype))
         if rng.random() < 0.3:
             k = add("Cast", self._quotient(k), to=np.dtype(self.dtype))
         self.k = add("Cast", k, to=np.dtype(np.int64)) if self.dtype == np.int32 else k

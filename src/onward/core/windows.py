@@ -143,21 +143,28 @@ def padding(
 
 
 def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant") -> AnyArray:
-    """Pad the last axes of x as np.pad; negative padding removes elements, before the others are padded."""
+    """Pad the last axes of x as np.pad; negative padding removes elements, and with a value also others."""
     first = x.ndim - len(sides)
     axes = list(zip(x.shape[first:], sides, strict=True))
-    if any(before < 0 or after < 0 for _, (before, after) in axes):
-        kept: Any = [slice(max(0, -before), size - max(0, -after)) for size, (before, after) in axes]
+    if mode == "constant":
+        y = np.full(
+            (*x.shape[:first], *[before + size + after for size, (before, after) in axes]), value, x.dtype
+        )
+        starts = [max(0, before) for before, _ in sides]
+        stops = [max(0, before, before + size + min(0, after)) for size, (before, after) in axes]
+        inside: Any = list(map(slice, starts, stops))
+        kept: Any = [
+            slice(start - before, stop - before)
+            for start, stop, (before, _) in zip(starts, stops, sides, strict=True)
+        ]
+        y[(..., *inside)] = x[(..., *kept)]  # faster than np.pad
+        return y
+    if any(before < 0 or after < 0 for before, after in sides):
+        kept = [slice(max(0, -before), size - max(0, -after)) for size, (before, after) in axes]
         sides = [(max(0, before), max(0, after)) for before, after in sides]
         return pad_or_crop(x[(..., *kept)], sides, value, mode)
-    if mode != "constant":
-        widths = [(0, 0)] * first + list(sides)
-        return np.pad(x, widths, mode=mode)  # type: ignore[call-overload, no-any-return]  # one of NumPy's
-    sizes = [before + size + after for size, (before, after) in axes]
-    y = np.full((*x.shape[:first], *sizes), value, x.dtype)  # faster than np.pad
-    inside: Any = [slice(before, before + size) for size, (before, _) in axes]
-    y[(..., *inside)] = x
-    return y
+    widths = [(0, 0)] * first + list(sides)
+    return np.pad(x, widths, mode=mode)  # type: ignore[call-overload, no-any-return]  # one of NumPy's
 
 
 def windows(x: AnyArray, g: Geometry, value: Any = 0) -> AnyArray:

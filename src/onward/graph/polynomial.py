@@ -1,11 +1,11 @@
-"""The terms of symbolic sizes: monomials of axes and quotients, and bounds of their sums."""
+"""The terms of symbolic sizes: monomials of axes and quotients, bounds of their sums, and kept results."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import ArgumentError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Monomial = tuple[int, ...]  # the numbers of its factors, sorted
 Terms = tuple[tuple[Monomial, int], ...]  # monomials and their coefficients, sorted
 
+
+Result = TypeVar("Result")
 
 LARGE = 1 << 60  # no array has so many elements
 CONDITIONS = {"= 0": operator.eq, "!= 0": operator.ne, "> 0": operator.gt, "<= 0": operator.le}
@@ -151,7 +153,7 @@ def evaluated(size: Any, numbers: Mapping[str, int]) -> int:
 
 def follows(axes: Axes, size: Size, condition: str) -> bool:
     """Whether a condition holds for all sizes of the axes."""
-    if abs(dict(size.terms).get((), 0)) >= LARGE:
+    if abs(dict(size.terms).get((), 0)) >= LARGE and not axes.has_elements:
         return bool(CONDITIONS[condition](size.hint, 0))
     low, negative = axes.low(size.terms), axes.low((-size).terms)
     is_positive, is_negative = low is not None and low > 0, negative is not None and negative > 0
@@ -161,3 +163,18 @@ def follows(axes: Axes, size: Size, condition: str) -> bool:
         "!= 0": is_positive or is_negative,
         "= 0": low == negative == 0,
     }[condition]
+
+
+def remembered(operation: Callable[[Any, Any], Result]) -> Callable[[Any, Any], Result]:
+    """Keep the results of an operation of a size on integers and sizes: programs repeat few of them."""
+    name = operation.__name__
+
+    def method(size: Any, other: Any) -> Any:
+        if type(other) is not int and type(other) is not type(size):
+            return operation(size, other)
+        found = size.results.get((name, other))
+        if found is None:
+            found = size.results[name, other] = operation(size, other)
+        return found
+
+    return method

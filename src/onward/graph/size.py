@@ -8,9 +8,9 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +27,14 @@ from .polynomial import (
     described,
     follows,
     lowest,
+    remembered,
     without,
 )
 
 LONG = 1 << 30  # the hint of an axis of which no call is known; less than what files write for the end of one
 APART = 99_991  # a prime, between such hints
 LARGEST_ELEMENT = (1 << 31) - 1  # and the lowest one is its negative
+MAX_PRODUCTS = 1 << 10  # of the terms of two sizes
 NEAR = 1 << 8  # sizes that differ by less do so for all long axes
 
 CONTRARY = {"= 0": "!= 0", "!= 0": "= 0", "> 0": "<= 0", "<= 0": "> 0"}
@@ -52,6 +54,7 @@ class Axes:
         self.is_structural = is_open  # whether sizes are equal only if all sizes of the axes make them so
         self.names: list[str] = []
         self.settled: set[str] = set()  # the names of axes that are fixed from the start
+        self.has_elements = False  # whether an axis is an element of an input
         self.guards: dict[tuple[Terms, str], Guard] = {}
         self.node: Any = ""  # the node that is compiled
         self.is_sure = False  # whether comparisons must hold for all sizes
@@ -71,6 +74,7 @@ class Axes:
     def element(self, name: str, hint: int, is_fixed: bool) -> Any:
         """Return an element of an input as the size of an axis, which may be 0 or negative."""
         self.names.append(name)
+        self.has_elements = True
         size = self.of((((self._number(name, Factor(name, hint, -LARGEST_ELEMENT)),), 1),))
         self.settled.update([name] if is_fixed else ())
         return int(size) if is_fixed else size
@@ -199,24 +203,6 @@ class Axes:
             self.guards.setdefault((size.terms, condition), Guard(size, condition, str(self.node)))
 
 
-Result = TypeVar("Result")
-
-
-def remembered(operation: Callable[[Size, Any], Result]) -> Callable[[Size, Any], Result]:
-    """Keep the results of an operation of a size on integers and sizes: programs repeat few of them."""
-    name = operation.__name__
-
-    def method(size: Size, other: Any) -> Any:
-        if type(other) is not int and type(other) is not Size:
-            return operation(size, other)
-        found = size.results.get((name, other))
-        if found is None:
-            found = size.results[name, other] = operation(size, other)
-        return found
-
-    return method
-
-
 class Size:
     """An integer polynomial over axes and quotients. Results that are constant are Python's integers.
 
@@ -270,6 +256,8 @@ class Size:
         x = self._other(other)
         if x is None:
             return NotImplemented
+        if len(self.terms) * len(x.terms) > MAX_PRODUCTS:
+            raise ArgumentError(f"a size has the product of {len(self.terms)} and {len(x.terms)} terms")
         return self.axes.size((tuple(sorted(m + n)), c * d) for m, c in self.terms for n, d in x.terms)
 
     __radd__, __rmul__ = __add__, __mul__

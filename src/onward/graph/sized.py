@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from .size import Size, are_same, is_symbolic
 
 INT64, INT32 = np.dtype(np.int64), np.dtype(np.int32)
@@ -51,14 +51,22 @@ def have_same_sizes(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 def integers(values: Any, dtype: np.dtype[Any] = INT64) -> Any:
     """Return integers as an array of a dtype, or of dtype object if some of them are sizes.
 
-    Sizes that int32 does not hold become the numbers of the first call.
+    Sizes that int32 does not hold become the numbers of the first call. Raises ArgumentError if those of a
+    call do not fit into 64 bits.
     """
     array = np.empty((), object) if type(values) is Size else np.array(values, object)
     if type(values) is Size:
         array[()] = values
+    if not all(map(_has_64_bits, array.flat)):
+        raise ArgumentError("a number that is computed from those of a call has more than 64 bits")
     if dtype == INT32 and not all(map(_fits, array.flat)):
         array = array.astype(np.int64)
     return array.view(SIZES[dtype]) if is_symbolic(array.flat) else array.astype(dtype)
+
+
+def _has_64_bits(size: Any) -> bool:
+    """Whether int64 holds a size in the first call; the hints of open axes are no sizes of calls."""
+    return type(size) is not Size or size.axes.is_open or -(1 << 63) <= size.hint < 1 << 63
 
 
 def _fits(size: Any) -> bool:

@@ -99,6 +99,14 @@ def test_negative_pads_crop_before_the_others_pad(mode: str) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
+def test_pads_that_remove_more_than_an_axis_has_remove_what_others_added() -> None:
+    for before, after in ((3, -4), (-6, 3), (4, -6), (-4, 0), (-5, 2), (1, -4)):
+        whole = np.pad(X, ((0, 0), (max(0, before), max(0, after)), (0, 0)), constant_values=7)
+        expected = whole[:, max(0, -before) :][:, : 4 + before + after]
+        found = computed("Pad", X, [before, after], 7, [1])
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_pad_writes_its_constant() -> None:
     assert computed("Pad", [1, 2], [1, 1], 7).tolist() == [7, 1, 2, 7]
     assert computed("Pad", np.array(["a"], object), [0, 1], np.array("b", object)).tolist() == ["a", "b"]

@@ -46,7 +46,8 @@ class Inputs:
         if decides and (self._fixed is None or not are_small(array)):
             is_parameter, decides = True, False
         first_element = len(self._program.axes.names) if decides else -1
-        shape, places = self._shape(declared, array, is_parameter or decides)
+        shape, places = self._shape(declared, array, is_parameter, decides)
+        shape = tuple(map(int, shape)) if decides else shape  # which guards fix
         is_known = is_parameter or (array.size == 0 and not is_symbolic(shape))
         known = array.tobytes() if is_known else None
         self._program.signature.append(Required(dtype, places, known, first_element))
@@ -78,8 +79,13 @@ class Inputs:
             shown += "'"
         return shown
 
-    def _shape(self, declared: Input, array: AnyArray, is_known: bool) -> tuple[Any, tuple[int, ...]]:
-        """Return the shape of an input with symbolic sizes, and with the numbers of their axes."""
+    def _shape(
+        self, declared: Input, array: AnyArray, is_known: bool, decides: bool
+    ) -> tuple[Any, tuple[int, ...]]:
+        """Return the shape of an input with symbolic sizes, and with the numbers of their axes.
+
+        If its elements decide sizes, only axes that others may share are symbolic.
+        """
         if is_known or self._fixed is None or name_of(array.dtype) not in DTYPES:
             return array.shape, array.shape
         names: Sequence[Any] = declared.axes or ()
@@ -92,7 +98,7 @@ class Inputs:
             is_shared = isinstance(name, str) and name not in UNNAMED
             key = (name, size) if is_shared else (declared.name, axis)
             shown = str(name) if is_shared else f"{declared.name}.shape[{axis}]"
-            if shown in self._fixed:
+            if shown in self._fixed or (decides and not is_shared):
                 continue
             if key not in self._axes:
                 self._axes[key] = len(axes.names), axes.add(self._unique(shown), size)

@@ -17,7 +17,7 @@ import onward._core as _core
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ...errors import MemoryLimitError, OnwardError
+from ...errors import ArgumentError, MemoryLimitError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
@@ -182,15 +182,11 @@ class Planner:
             kind = self._signature(inputs, False)
             parameters = [each is not None and each[2] is not None for each in kind]
             try:
-                program = compiled(self.graph, inputs, parameters, self._weights, self._elements)
+                program, loaded, bound = self._compiled(inputs, parameters)
             except MemoryLimitError:
                 if self._runs_in_blocks(inputs, math.inf):
                     return self.find(inputs)
                 raise
-            segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
-            loaded = LoadedProgram(program, segments)
-            bound = loaded.bind(inputs, is_first=True)
-            assert bound is not None  # the guards hold for the sizes that they were recorded with
             bound.plan.is_allowed = not self._runs_in_blocks(inputs, bound.plan.memory)
             if bound.plan.is_allowed:
                 self._weights.limit.check(bound.memory)
@@ -205,6 +201,23 @@ class Planner:
             entries = [each.entry for _, each in reversed(self._programs) if each.entry is not None]
             self.ready.replace(entries)
             return bound if bound.plan.is_allowed else self.find(inputs)
+
+    def _compiled(self, inputs: Sequence[Any], parameters: Sequence[bool]) -> tuple[Program, Any, Any]:
+        """Return a program for the inputs of a call, loaded, and its plan for their sizes."""
+        options = self.graph, inputs, parameters, self._weights
+        program = compiled(*options, self._elements)
+        while True:
+            segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
+            loaded = LoadedProgram(program, segments)
+            try:
+                bound = loaded.bind(inputs, is_first=True)
+            except ArgumentError:  # of sizes that a symbolic one does not have, such as fewer than no steps
+                if not program.axes.names:
+                    raise
+                program = compiled_for_sizes(*options, program.elements)
+                continue
+            assert bound is not None  # the guards hold for the sizes that they were recorded with
+            return program, loaded, bound
 
     def _signature(self, inputs: Sequence[Any], with_sizes: bool) -> Any:
         """Return the number of axes, or the shape, the dtype, and the value if it decides, of each input."""
@@ -253,10 +266,21 @@ def compiled(
         except AxesFixed as error:
             found = error.fixed
         except OnwardError:
-            return Compiler(*options, None, Recordings(is_plain=True), elements).compile()
+            return compiled_for_sizes(*options, elements)
         if found.keys() <= fixed.keys():
             return program
         fixed |= found
+
+
+def compiled_for_sizes(
+    graph: Graph,
+    inputs: Sequence[Any],
+    parameters: Sequence[bool],
+    weights: Weights,
+    elements: frozenset[str] | None,
+) -> Program:
+    """Compile a program for the sizes, and the values of the elements, of a call alone."""
+    return Compiler(graph, inputs, parameters, weights, None, Recordings(is_plain=True), elements).compile()
 
 
 _planners: weakref.WeakSet[Planner] = weakref.WeakSet()
