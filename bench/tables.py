@@ -151,15 +151,9 @@ TABLES: dict[str, dict[str, str]] = {
         "framework, peak MB": "framework_MB",
     },
     "zoo.milliseconds": {
-        "model": "model",
-        "file": "file",
-        "Onward, ms": "onward",
-        "onnxruntime, ms": "onnxruntime",
-        "PyTorch, ms": "torch",
-        "fastest peer / Onward": "ratio",
-        "first answer of Onward, ms": "onward_first",
-        "of onnxruntime, ms": "onnxruntime_first",
-        "of PyTorch, ms": "torch_first",
+        "model": "model", "file": "file", "Onward, ms": "onward", "onnxruntime, ms": "onnxruntime",
+        "PyTorch, ms": "torch", "fastest peer / Onward": "ratio", "Onward's first answer, ms": "onward_first",
+        "of onnxruntime, ms": "onnxruntime_first", "of PyTorch, ms": "torch_first",
     },
     "zoo.misses": {"model": "model", "file": "file", "fastest peer / Onward": "ratio", "cause": "cause"},
     "convolutions.kinds": {"kind": "kind", **SHARES},
@@ -307,8 +301,8 @@ def mean(reports: Reports, table: str, key: str = "ratio") -> float:
 
 def first_answers(reports: Reports, file: str, peer: str) -> float:
     """The geometric mean of the times of a peer to the first answer, relative to those of Onward."""
-    key, found = f"{peer}_first", [row for row in rows(reports, "zoo.milliseconds") if row["file"] == file]
-    return statistics.geometric_mean(row[key] / row["onward_first"] for row in found if key in row)
+    found = (row for row in rows(reports, "zoo.milliseconds") if row["file"] == file and peer in row)
+    return statistics.geometric_mean(row[peer] / row["onward_first"] for row in found)
 
 
 def cluster(reports: Reports) -> float:
@@ -330,9 +324,9 @@ FIGURES: dict[str, Callable[[Reports], Any]] = {
     "c.library": lambda r: rows(r, "c.library")[0]["shared_kB"],
     "quantized.speedup": lambda r: mean(r, "quantized.models"),
     "zoo.mean": lambda r: mean(r, "zoo.milliseconds"),
-    "zoo.onnx": lambda r: first_answers(r, "onnx", "onnxruntime"),
-    "zoo.pt2": lambda r: first_answers(r, "pt2", "torch"),
-    "zoo.script": lambda r: first_answers(r, "TorchScript", "torch"),
+    "zoo.onnx": lambda r: first_answers(r, "onnx", "onnxruntime_first"),
+    "zoo.pt2": lambda r: first_answers(r, "pt2", "torch_first"),
+    "zoo.script": lambda r: first_answers(r, "TorchScript", "torch_first"),
     "zoo.files": lambda r: len(rows(r, "zoo.milliseconds")),
     "tflite.mean": lambda r: mean(r, "tflite.models"),
     "tflite.pool": lambda r: 1e3 * rows(r, "tflite.listeners")[0]["pool"],
