@@ -199,6 +199,17 @@ def test_an_order_of_axes_tells_their_number(tmp_path: Path) -> None:
     assert declared.axes == ("x_0", "x_1", 3)
 
 
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that gets the arguments of each recording."""
+    found: list[Any] = []
+    own = Program.record
+    monkeypatch.setattr(
+        Program, "record", lambda *given, **options: found.append(given) or own(*given, **options)
+    )
+    return found
+
+
 class Tail(nn.Module):
     """The last steps of a sequence, if it has more than nine, through a matrix; the features are fixed."""
 
@@ -214,11 +225,7 @@ class Tail(nn.Module):
 
 
 @torch.no_grad()
-def test_the_first_call_records_the_code_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records, own = [], Program.record
-    monkeypatch.setattr(
-        Program, "record", lambda *given, **options: records.append(given) or own(*given, **options)
-    )
+def test_the_first_call_records_the_code_once(tmp_path: Path, records: list[Any]) -> None:
     script, path = torch.jit.script(Tail()), tmp_path / "tail.pt"
     script.save(str(path))
     loaded = onward.load(path)
@@ -241,11 +248,7 @@ class Weighted(nn.Module):
 
 
 @torch.no_grad()
-def test_a_number_of_elements_fixes_one_axis_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records, own = [], Program.record
-    monkeypatch.setattr(
-        Program, "record", lambda *given, **options: records.append(given) or own(*given, **options)
-    )
+def test_a_number_of_elements_fixes_one_axis_alone(tmp_path: Path, records: list[Any]) -> None:
     script, path = torch.jit.script(Weighted()), tmp_path / "weighted.pt"
     script.save(str(path))
     loaded = onward.load(path)
