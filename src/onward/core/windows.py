@@ -143,7 +143,10 @@ def padding(
 
 
 def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant") -> AnyArray:
-    """Pad the last axes of x as np.pad; negative padding removes elements, and with a value also others."""
+    """Pad the last axes of x as np.pad; negative padding removes elements.
+
+    With a value, it may also remove what the other side adds.
+    """
     first = x.ndim - len(sides)
     axes = list(zip(x.shape[first:], sides, strict=True))
     if mode == "constant":

@@ -35,7 +35,7 @@ class Follower:
         self._source, self._whole = graph, {**graph.constants, **values}
         self._derived = set[str]()  # values that follow from the size of the axis
         self._nodes, self._constants = list[Node](), dict(graph.constants)
-        self._node = Node("", (), (), {}, "")  # of the graph, at hand
+        self._node = Node("", (), (), {}, "")  # the node of the graph that is at hand
         self._added = set[str]()  # names of values that the graph does not have
 
     def follow(self) -> None:

@@ -94,7 +94,7 @@ class Bound:
     def __init__(self, owner: LoadedProgram, plan: Any) -> None:
         self._owner, self.plan, self.work = owner, plan, plan.work
         self.entry, self.segments = owner.entry, owner.segments
-        # bytes that count before a run, those of outputs too if no sizes of inputs bound them
+        # bytes counted before a run, with those of outputs if the sizes of the inputs do not bound them
         self.memory = plan.memory if owner.program.elements else plan.arena_size
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:

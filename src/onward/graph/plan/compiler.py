@@ -405,7 +405,7 @@ class Compiler:
 
 
 def _axis(size: Any) -> int | str:
-    """Return what a graph declares for an axis with a size, which others have as well."""
+    """Return how a graph declares an axis of some size: symbolic sizes that are equal have the same name."""
     return str(size) if type(size) is Size else int(size)
 
 

@@ -47,7 +47,7 @@ def deciding_inputs(node: Node, inputs: Sequence[Value | None]) -> list[str] | N
 
 
 def elements_of(values: Mapping[str, Value]) -> frozenset[str]:
-    """Return the names of values that are sizes, or computed numbers that may be some, in what follows."""
+    """Return the names of values that are sizes in the rest of the graph, or numbers that may be sizes."""
     numbers = {n for n, value in values.items() if value.shape == () and value.dtype in SIZES}
     return frozenset(numbers | {n for n, value in values.items() if has_sizes(value.array)})
 

@@ -211,7 +211,7 @@ class Planner:
             loaded = LoadedProgram(program, segments)
             try:
                 bound = loaded.bind(inputs, is_first=True)
-            except ArgumentError:  # of sizes that a symbolic one does not have, such as fewer than no steps
+            except ArgumentError:  # a step refuses the sizes, such as a negative number of iterations
                 if not program.axes.names:
                     raise
                 program = compiled_for_sizes(*options, program.elements)

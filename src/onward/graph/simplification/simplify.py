@@ -80,7 +80,7 @@ class Simplifier:
             self._append(node)
 
     def _renamed(self, node: Node) -> Node:
-        """Return a node that uses the values that others equal."""
+        """Replace the inputs of a node by the values that they equal."""
         if not self.names or self.names.keys().isdisjoint(node.inputs):
             return node
         return node.with_inputs(*[self.names.get(name, name) for name in node.inputs])
@@ -109,7 +109,7 @@ class Simplifier:
         return True
 
     def _transposed(self, dequantized: Node, node: Node) -> Node:
-        """Return the node that makes what another one transposes from transposed integers."""
+        """Return the node that dequantizes transposed integers, instead of transposing dequantized ones."""
         (name, *others), (output, *_) = dequantized.inputs, node.outputs
         integers = self.constants[name]
         perm = list(node.attributes.get("perm") or reversed(range(integers.ndim)))

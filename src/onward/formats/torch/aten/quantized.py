@@ -66,7 +66,7 @@ def quantize_rows(
 
 
 def _dequantized(t: Translator, x: Tensor, scale: Expression, zero_point: Expression, axis: int) -> str:
-    """Return integers as float32, or "" unless their dtype holds the zero point, which is constant."""
+    """Dequantize integers to float32; return "" unless the zero point is a constant of their dtype."""
     offset = t.known(zero_point.name)
     with np.errstate(all="ignore"):
         if offset is None or not np.array_equal(offset, offset.astype(x.dtype)):
@@ -136,7 +136,7 @@ def _bounds(x: Expression, axes: Any = None) -> tuple[Expression, Expression]:
 def choose(
     t: Translator, x: Tensor, low: int, high: int, epsilon: float, dtype: Any, *, is_symmetric: bool = False
 ) -> tuple[str, ...]:
-    """The scale and the zero point with which the integers cover the range of a tensor."""
+    """Return the scale and the zero point with which the integers cover the range of a tensor."""
     least, largest = _bounds(expression(t, x, x.dtype))
     if is_symmetric:
         scale = maximum((maximum(-least, largest) / ((high - low) / 2)).cast(FLOAT32), epsilon)
@@ -158,7 +158,7 @@ def choose_zero_points_for_rows(t: Translator, x: Tensor, dtype: Any) -> tuple[s
     least, largest = _bounds(expression(t, x, x.dtype), [-1])
     scales = maximum((largest - least) / (high - low), EPSILON)
     first, last = least / scales, largest / scales
-    is_nearer = (low + first) + (high + last) > 0  # the integer of the least element to its value
+    is_nearer = (low + first) + (high + last) > 0  # the zero point that follows from the least element
     zero_points = where(is_nearer, low - first, high - last).apply("Clip", low, high).apply("Round")
     return scales.cast(np.float64).name, zero_points.cast(INT64).name
 

@@ -157,7 +157,7 @@ def check_complex(key: str, arguments: Mapping[str, Any]) -> None:
 
 
 def called(t: Any, key: str, arguments: Mapping[str, Any]) -> Any:
-    """Call the function of an operator, for the sizes of this call alone if it needs one as a number.
+    """Call the function of an operator. If it needs a size as a number, the sizes become those of this call.
 
     Raises ArgumentError if it needs another number that the inputs decide.
     """

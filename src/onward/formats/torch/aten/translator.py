@@ -119,7 +119,7 @@ class Translator(Writer):
         return [self.size(x, axis) for axis in range(x.rank)]
 
     def in_numbers(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the arguments of an operator with the sizes as numbers that may be; here, all are open."""
+        """Return the arguments of an operator with known sizes as numbers; here, all sizes are open."""
         return arguments
 
     def parts(self, x: Tensor, dim: int, length: Any) -> int:
