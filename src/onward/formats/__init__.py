@@ -72,7 +72,8 @@ def load(
       with the file's values as defaults, and additional outputs. The code is recorded for all sizes of its
       inputs: at the first call, or by `load` if the inputs are declared, as `save` and `stream` require if
       there are several. `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}` declares the axes of tensors,
-      as sizes or names of open sizes, perhaps after a dtype, and the values of numbers.
+      as sizes or names of open sizes, perhaps after a dtype, and the values of numbers; lists and dicts hold
+      such declarations. Arguments and results are tuples, lists, dicts and None as in PyTorch.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the file does not record
@@ -375,7 +376,7 @@ def _script(
         if not is_script(content) or (method is None and part is None and not has_forward(content, code)):
             return None
         program = Program(data, method or "forward", part or "", content, code)
-        return ScriptModel(program) if inputs is None else Model(program.general(inputs))
+        return ScriptModel(program) if inputs is None else Model(program.sized((), inputs).general(inputs))
 
 
 def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:

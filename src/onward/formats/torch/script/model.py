@@ -10,6 +10,8 @@ from ....errors import OnwardError
 from ....model import Model
 from .program import Program
 
+OWN = {"_last", "_opened", "_program"}  # the attributes that are not those of the model of a graph
+
 
 class ScriptModel(Model):
     """A model whose attributes are those of the model of a program's graph, which is made at their first use.
@@ -18,17 +20,28 @@ class ScriptModel(Model):
     """
 
     def __init__(self, program: Program) -> None:
-        self._opened: dict[str, Model] = {}  # empty until the first use
-        self._program = program
+        self._program = self._last = program
+        self._opened: dict[Program, Model] = {}  # for the lists and dicts of calls; empty until the first use
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
-        return self.opened()(*args, **inputs)
+        program = self._program.sized(args, inputs)
+        if program not in self._opened:
+            program.complete(args, inputs)
+        if program is not self._last:
+            for name in vars(self).keys() - OWN:  # the attributes of another model
+                vars(self).pop(name, None)
+            self._last = program
+        return self.opened(program)(*args, **inputs)
 
-    def opened(self) -> Model:
-        """Return the model of the graph; a property would hide its AttributeErrors behind `__getattr__`."""
-        if not self._opened:  # if another thread opens it at the same time, both take what the first made
-            self._opened.setdefault("model", Model(self._program.graph()))
-        return self._opened["model"]
+    def opened(self, program: Program | None = None) -> Model:
+        """Return the model of the graph, by default for the lists and dicts of the last call.
+
+        A property would hide its AttributeErrors behind `__getattr__`.
+        """
+        program = program or self._last
+        if program not in self._opened:  # if another thread opens it, too, both take what the first made
+            self._opened.setdefault(program, Model(program.graph()))
+        return self._opened[program]
 
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 

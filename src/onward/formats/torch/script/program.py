@@ -10,25 +10,26 @@ import numpy as np
 
 from ....core import budget
 from ....core.identity import Identity
-from ....errors import ArgumentError, OnwardError
+from ....errors import ArgumentError, OnwardError, SignatureError
 from ....graph import Graph, Input
+from ....graph.declared import as_declared
 from ....graph.node import AnyArray, Signature
 from ....graph.simplification.simplify import simplify
 from ....graph.size import Axes, Size, are_same, hint
-from ....graph.structure import Fixed, leaves
+from ....graph.structure import CONTAINERS, Fixed, leaves
 from ....graph.structure import Structure as Templates
 from ....graph.structure import names as names_of
 from ...zip import Data
 from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
-from .code import Class, Code, Function
+from .code import Class, Code, Function, annotation
 from .general import general_graph, plain
 from .interpreter import Interpreter
-from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of
+from .nesting import NOTHING, NUMBERS, RESULT, UNSIZED, Structure, form, structure_of
 from .objects import Loader, Search
 from .recording import Folded, Known, Recording
-from .values import Object, items, rebuilt
+from .values import Object, Unknown, items, rebuilt
 
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_MESSAGE = 2000  # characters of an error
@@ -61,6 +62,7 @@ class Program:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, Signature] = {}  # the tensors of the last call that the code accepted
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
+        self.by_form = {"{}": self}  # the programs for the containers and the None of calls
         archive = archive or read(content)
         self.code = code or Code(archive.code)
         self.interpreter = Interpreter(self.code, Recording())  # of what the first call starts from
@@ -75,29 +77,70 @@ class Program:
             names = ", ".join(methods) or "none"
             raise ArgumentError(f"{self.module.class_path} has no method {method}; it has {names}")
         self.function: Function = found
-        self.inputs: list[tuple[str, Structure, ast.expr | None]] = []
-        self.kinds: dict[str, str] = {}  # the types of the tensors and numbers among the inputs
-        self.defaults: dict[str, AnyArray] = {}  # by the names of these
-        for name, kind, default in list(found.parameters)[1:]:
-            structure = structure_of(self.code, name, kind, self.kinds)
-            self.inputs.append((name, structure, default))
-            inner = list(names_of(structure))
-            if default is not None and inner:
-                value = self.interpreter.evaluate(default, {})
-                problem = f"the default value of {name} is a {type(value).__name__}"
-                self.defaults |= dict.fromkeys(inner, self._array(value, problem))
-        returned = self.function.node.returns
-        self.outputs: Structure = structure_of(self.code, "output", returned, {})
-        if UNSIZED in leaves(self.outputs):
-            self.outputs = Literals(self.function.node).complete("output", self.outputs)
-        if UNSIZED in leaves(self.outputs):
-            raise ArgumentError(
-                f"the number of outputs of {self.function.name} is not known: it returns "
-                f"{ast.unparse(returned) if returned is not None else 'an unknown type'}"[:300]
-            )
+        self.describe({})
         self._state: State | None = None
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(Identity, self.weights.values())))
+
+    def describe(self, given: Mapping[str, Any]) -> None:
+        """Find the structure of the inputs and outputs, with the containers that are given by name."""
+        self.given = given
+        self.varying: list[str] = []  # the parameters that are containers or may be None
+        self.inputs: list[tuple[str, Structure, ast.expr | None]] = []
+        self.kinds: dict[str, str] = {}  # the types of the tensors and numbers among the inputs
+        self.defaults: dict[str, AnyArray] = {}  # by the names of these
+        for name, kind, default in list(self.function.parameters)[1:]:
+            structure = structure_of(self.code, name, kind, self.kinds, given.get(name, UNSIZED))
+            if kind is not None and name in given and UNSIZED in leaves(structure):
+                raise SignatureError(f"{name} is not what the code expects: {ast.unparse(kind)}"[:300])
+            self.inputs.append((name, structure, default))
+            if annotation(kind)[0] == "Optional" or not isinstance(structure, str | Fixed):
+                self.varying.append(name)
+            inner = list(names_of(structure))
+            if default is not None and inner and name not in given:
+                value = self.interpreter.evaluate(default, {})
+                problem = f"the default value of {name} is a {type(value).__name__}"
+                self.defaults |= dict.fromkeys(inner, self._array(value, problem))
+        self.outputs: Structure = structure_of(self.code, RESULT, self.function.node.returns, {})
+
+    def sized(self, args: Sequence[Any], named: Mapping[str, Any]) -> Program:
+        """Return the program for the containers among arguments, their lengths and keys, and what is None."""
+        if not self.varying:
+            return self
+        names = (name for name, structure, _ in self.inputs if not isinstance(structure, Fixed))
+        values = dict(zip(names, args, strict=False)) | {**named}
+        given = {name: form(values[name]) for name in self.varying if name in values}
+        key = repr(given)
+        if key not in self.by_form:
+            twin = object.__new__(Program)
+            twin.__dict__ |= {**vars(self), "seen": {}, "found": {}, "by_form": {}}
+            twin.describe(given)
+            self.by_form[key] = twin
+        return self.by_form[key]
+
+    def complete(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """Find the outputs of a call if these depend on what the code computes."""
+        if UNSIZED in leaves(self.outputs):
+            args, named = Templates(self.parameters, ()).flatten(args, named)
+            names = [*self.kinds, *self.state.paths]
+            values = {**self.defaults, **self.state.initial, **dict(zip(names, args, strict=False)), **named}
+            known: dict[str, Known | Size] = {}
+            for name in filter(values.__contains__, names):
+                value = values[name]
+                array = NONE if value is None else as_declared(Input(name, converts="lists"), value)
+                is_tensor = self.kinds.get(name) == "Tensor" and array.dtype != object
+                known[name] = Signature.of(array) if is_tensor else array
+            with budget.of_file(len(self.content)):
+                self.record(known, Axes())
+
+    @property
+    def parameters(self) -> dict[str, Structure]:
+        """The structures of the parameters that have tensors or numbers, or are given."""
+        return {
+            name: structure
+            for name, structure, _ in self.inputs
+            if name in self.given or not isinstance(structure, Fixed | Unknown)
+        }
 
     @property
     def state(self) -> State:
@@ -136,13 +179,13 @@ class Program:
         return known
 
     def templates(self, carries: Iterable[str]) -> Templates | None:
-        """Return how the method nests what it returns, or None for a tensor or a tuple of tensors.
+        """Return how the method nests what it takes and returns, or None if that is tensors and numbers.
 
         `carries` are the outputs for the new values of carries, which follow what the method returns.
         """
         results = self.outputs if isinstance(self.outputs, tuple) else (self.outputs,)
-        is_flat = all(isinstance(result, str) for result in results)
-        return None if is_flat else Templates({name: name for name in self.kinds}, (*results, *carries))
+        is_flat = all(isinstance(each, str) for each in (*results, *self.parameters.values()))
+        return None if is_flat else Templates(self.parameters, (*results, *carries))
 
     def states(self, recording: Recording) -> Sequence[str]:
         """Return the new values of the carries in a recording."""
@@ -156,6 +199,8 @@ class Program:
             return self._graph()
 
     def _graph(self) -> Graph:
+        if UNSIZED in leaves(self.outputs):
+            self.general({})  # tells the outputs
         graph = Graph()
         graph.carries = {name: f"{name}_out" for name in self.state.paths}
         dtypes: dict[str, Any] = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
@@ -171,7 +216,7 @@ class Program:
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
         outputs = [*names_of(self.outputs), *graph.carries.values()]
         if not outputs:
-            raise ArgumentError(f"{self.function.name} returns nothing")
+            raise ArgumentError(f"{self.function.name} returns no tensors")
         inputs, name = [*dtypes, *weights], self.function.name
         graph.outputs = graph.add_all(
             "Recorded", inputs, outputs, name=name, source="TorchScript", record=self
@@ -182,6 +227,13 @@ class Program:
 
     def general(self, declared: Mapping[str, Any]) -> Graph:
         """Return one graph for all sizes of the inputs; see `general_graph`."""
+        if unsized := [name for name, x, default in self.inputs if UNSIZED in leaves(x) and default is None]:
+            names, example = ", ".join(unsized), '{"state": [("float32", (1, "batch", 40))]}'
+            raise ArgumentError(
+                f"the lengths and keys of the lists and dicts in {names} are not known: call the model first "
+                f"or declare their elements, such as load(path, inputs={example})"
+            )
+        declared = Templates(self.parameters, ()).flatten((), declared)[1]
         key = tuple((name, dtype, len(shape)) for name, (shape, dtype) in self.seen.items())
         if declared:
             return self._general(declared)
@@ -251,7 +303,7 @@ class Program:
                     attributes[name] = self._input(interpreter, carry)
             arguments = []
             for name, structure, default in self.inputs:
-                if isinstance(structure, str | tuple):
+                if name in self.given or isinstance(structure, str | tuple):
                     arguments.append(self._argument(interpreter, structure))
                 elif default is not None:
                     arguments.append(interpreter.evaluate(default, {}))
@@ -260,6 +312,8 @@ class Program:
                         f"the input {name} is neither a tensor, a number nor a tuple of these"
                     )
             result = interpreter.call(self.function, [module, *arguments])
+            if UNSIZED in leaves(self.outputs):
+                self.outputs = structure_of(self.code, RESULT, self.function.node.returns, {}, result)
             outputs = self._results(interpreter, self.outputs, result)
             outputs += [self._output(interpreter, attributes[name]) for attributes, name in places.values()]
         except RecursionError:
@@ -287,14 +341,16 @@ class Program:
         return Symbol(name, Signature.of(known).dtype) if array is None else array.item()
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
-        if not isinstance(structure, tuple):
+        if not isinstance(structure, CONTAINERS):
             return self._input(interpreter, structure) if isinstance(structure, str) else None
-        values = [self._argument(interpreter, each) for each in structure]
-        is_none = values and all(value is None for value in values)
+        values = [self._argument(interpreter, each) for _, each in items(structure)]
+        is_none = isinstance(structure, tuple) and values and all(value is None for value in values)
         return None if is_none else rebuilt(structure, values)
 
     def _results(self, interpreter: Interpreter, structure: Structure, value: Any) -> list[str]:
         """Return the names of the outputs in a returned value."""
+        if structure is UNSIZED or (structure is NOTHING and value is not None):
+            raise ArgumentError("the code does not return the same lists and dicts in all calls")
         if isinstance(structure, Fixed):
             return []
         if isinstance(structure, str):
@@ -302,10 +358,11 @@ class Program:
         if value is None:
             return [self._output(interpreter, None) for _ in names_of(structure)]
         interpreter.recorder.check_current(value)
-        inner, values = ([element for _, element in items(each)] for each in (structure, value))
-        if len(values) != len(inner):
-            raise ArgumentError(f"the code returns {len(values)} values, not {len(inner)}")
-        pairs = zip(inner, values, strict=True)
+        inner, values = (dict(items(each)) for each in (structure, value))
+        if values.keys() != inner.keys():
+            expected, got = (f"{len(each)} values {[*each]}"[:100] for each in (inner, values))
+            raise ArgumentError(f"the code returns {got}, not {expected}")
+        pairs = [(each, values[place]) for place, each in inner.items()]
         return [name for each, element in pairs for name in self._results(interpreter, each, element)]
 
     def _output(self, interpreter: Interpreter, value: Any, problem: str = "") -> str:
@@ -318,7 +375,12 @@ class Program:
         return interpreter.recorder.graph.add_constant(NONE if value is None else np.array(value))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Program, (bytes(self.content), self.method, self.part)
+        return _unpickled, (bytes(self.content), self.method, self.part, self.given)
+
+
+def _unpickled(content: bytes, method: str, part: str, given: Mapping[str, Any]) -> Program:
+    program = Program(content, method, part)
+    return program.sized((), given) if given else program
 
 
 def is_script(archive: Archive) -> bool:
