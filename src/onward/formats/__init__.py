@@ -88,9 +88,8 @@ def load(
     - **Keras**: the model takes batch-first input. `load("model.json", weights="weights.h5")` opens the files
       of to_json and save_weights. `custom_objects={"MyLayer": function}` supplies functions of arrays for
       layers that Onward does not know, by class, or by name if several are Lambdas; for a subclass of a layer
-      that it knows, a class is enough: that of Keras, of Onward, or your own. `keras_version`, such as
-      "2.2.4", is for files that do not record it; without it, Onward infers Keras 1 or 2 and issues a
-      KerasWarning.
+      that it knows, a class is enough: that of Keras, of Onward, or your own. For files that do not record
+      their `keras_version`, such as "2.2.4", Onward infers Keras 1 or 2 and issues a KerasWarning.
 
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that does not apply to the file.
