@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import helper
 from support.extremes import extremes, integer_extremes
+from support.frameworks import onnxruntime_session
 from support.onnx_nodes import model_of, open_model
 from support.randomized import random_cases
 from support.skips import Cases
@@ -57,10 +57,8 @@ def outputs(node: Any, feeds: dict[str, Any]) -> tuple[Any, Any]:
     """Return the outputs of onnxruntime and of Onward."""
     model = model_of([node], feeds, ["y"], opset=21)
     model.graph.output[0].ClearField("type")
-    model.ir_version, options = 10, onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return session.run(None, feeds)[0], open_model(model)(**feeds)[0]
+    model.ir_version = 10
+    return onnxruntime_session(model).run(None, feeds)[0], open_model(model)(**feeds)[0]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]} {row[2]}")

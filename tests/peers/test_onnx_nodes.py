@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from support import onnx_nodes
+from support.frameworks import onnxruntime_session
 from support.onnx_nodes import open_model
 
 NODES, BATCH = int(os.environ.get("ONWARD_ONNX_NODES", "2000")), 100
@@ -18,12 +18,10 @@ NODES, BATCH = int(os.environ.get("ONWARD_ONNX_NODES", "2000")), 100
 @pytest.mark.parametrize("seed", range(-(-NODES // BATCH)))
 def test_random_nodes_give_the_outputs_of_onnxruntime(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
     for number in range(BATCH):
         case = onnx_nodes.draw(rng)
         known = case.time_first()  # onnxruntime has no layout 1
-        session = onnxruntime.InferenceSession(known.model.SerializeToString(), options)
+        session = onnxruntime_session(known.model)
         expected = case.as_declared(session.run(None, known.feeds))
         assert_agrees(case, expected, f"node {number} of seed {seed}: {case.attributes}")
 

@@ -7,22 +7,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 from onnxruntime import quantization
 from support import modules, onnx_nodes
 from support.evaluate import evaluate
+from support.frameworks import onnxruntime_session
 from support.onnx_nodes import open_model
 from support.running import runs_in_core, simplified
 
 RNG = np.random.default_rng(0)
-
-
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
 
 def planned(model: onnx.ModelProto, feeds: dict[str, Any]) -> Any:
@@ -38,7 +32,7 @@ def test_random_nodes_give_the_outputs_of_onnxruntime() -> None:
     rng, steps_off, nodes = np.random.default_rng(0), 0, 500
     for number in range(nodes):
         case, _ = onnx_nodes.draw_quantized(rng)
-        expected = session(case.model).run(None, case.feeds)
+        expected = onnxruntime_session(case.model).run(None, case.feeds)
         off = max(
             np.abs(mine - theirs).max()
             for mine, theirs in zip(open_model(case.model)(**case.feeds), expected, strict=True)
@@ -102,7 +96,9 @@ def test_integer_outputs_are_exactly_those_of_onnxruntime() -> None:
         model = onnx_nodes.model_of([node], feeds, list(node.output), constants)
         del model.graph.output[:]
         model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in node.output)
-        for mine, expected in zip(planned(model, feeds), session(model).run(None, feeds), strict=True):
+        for mine, expected in zip(
+            planned(model, feeds), onnxruntime_session(model).run(None, feeds), strict=True
+        ):
             assert mine.dtype == expected.dtype
             np.testing.assert_array_equal(mine, expected, err_msg=node.op_type)
 
@@ -127,7 +123,9 @@ def test_dynamically_quantized_models_match_onnxruntime(name: str, per_channel: 
     kind = quantization.QuantType.QUInt8
     quantization.quantize_dynamic(source, target, per_channel=per_channel, weight_type=kind)
     model = onnx.load(target)
-    for mine, expected in zip(planned(model, inputs), session(model).run(None, inputs), strict=True):
+    for mine, expected in zip(
+        planned(model, inputs), onnxruntime_session(model).run(None, inputs), strict=True
+    ):
         # a value halfway between two bytes may round either way
         np.testing.assert_allclose(mine, expected, rtol=0, atol=5e-3 * np.abs(expected).max())
 
@@ -160,7 +158,7 @@ def test_scaled_products_match_onnxruntime() -> None:
             del model.graph.output[:]
             model.graph.output.append(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
             model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-            (expected,) = session(model).run(None, feeds)
+            (expected,) = onnxruntime_session(model).run(None, feeds)
             (y,) = planned(model, feeds)
             np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
             (y,) = evaluate(simplified(open_model(model)), *feeds.values())
@@ -186,7 +184,9 @@ def test_statically_quantized_models_match_onnxruntime(name: str, form: Any, tmp
     source.write_bytes(modules.exported(whole.module(), inputs))
     quantization.quantize_static(source, target, Calibration(inputs), form)
     model = onnx.load(target)
-    for mine, expected in zip(planned(model, inputs), session(model).run(None, inputs), strict=True):
+    for mine, expected in zip(
+        planned(model, inputs), onnxruntime_session(model).run(None, inputs), strict=True
+    ):
         # the output of the spotter is quantized in steps of 1/255
         np.testing.assert_allclose(
             mine, expected, rtol=0, atol=max(0.01 * np.abs(expected).max(), 1.01 / 255)

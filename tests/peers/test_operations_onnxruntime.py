@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from support import onnx_nodes
 from support.evaluate import evaluate
+from support.frameworks import onnxruntime_session
 from support.running import simplified
 
 from onward.errors import ArgumentError
@@ -26,7 +26,8 @@ def uint8(*shape: int) -> Any:
 
 
 def int8(*shape: int) -> Any:
-    return RNG.integers(-128, 128, shape).astype(np.int8)
+    """Integers of 7 bits: onnxruntime saturates larger weights that are inputs where VNNI is missing."""
+    return RNG.integers(-64, 64, shape).astype(np.int8)
 
 
 def number(value: float, dtype: Any = np.float32) -> Any:
@@ -56,9 +57,7 @@ def model_of(
 
 
 def onnxruntime_outputs(model: Any, inputs: list[Any]) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    session = onnxruntime_session(model)
     feeds = [a for a in inputs if a is not None]
     return session.run(None, dict(zip((i.name for i in session.get_inputs()), feeds, strict=True)))
 
@@ -304,8 +303,6 @@ def test_quantized_product() -> None:
 
 def test_quantized_lstm() -> None:
     """A value halfway between two bytes may round either way, about once in hundreds of nodes."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
     rng, steps_off, nodes = np.random.default_rng(0), 0, 200
     for _ in range(nodes):
         case, _ = onnx_nodes.draw_quantized(rng)
@@ -313,7 +310,7 @@ def test_quantized_lstm() -> None:
         values = {a.name: onnx.numpy_helper.to_array(a) for a in stored} | case.feeds
         inputs = [values[name] if name else None for name in node.input]
         found = OPERATIONS["DynamicQuantizeLSTM"].compute(inputs, attributes_of(node))
-        expected = onnxruntime.InferenceSession(case.model.SerializeToString(), options).run(None, case.feeds)
+        expected = onnxruntime_session(case.model).run(None, case.feeds)
         used = [mine for mine, name in zip(found, node.output, strict=False) if name]
         off = max(np.abs(mine - theirs).max() for mine, theirs in zip(used, expected, strict=True))
         assert off < 0.02, case.attributes

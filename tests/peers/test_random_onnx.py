@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
+from support.frameworks import onnxruntime_session
 from support.onnx_nodes import open_model, outputs_of
 from support.random_onnx import Case, Feeds, RandomModel
 from support.randomized import random_cases
@@ -22,15 +22,13 @@ from support.skips import Cases
 import onward
 
 BATCHES, MODELS = 10, random_cases(15)  # models in a batch
-SILENT = onnxruntime.SessionOptions()
-SILENT.log_severity_level, SILENT.intra_op_num_threads = 4, 1
 
 
 def oracles(case: Case) -> list[Any]:
     """The functions of feeds that compute what to expect: the first that accepts them decides."""
     found: list[Any] = [lambda feeds: ReferenceEvaluator(case.model).run(None, feeds)]
     try:
-        session = onnxruntime.InferenceSession(case.model.SerializeToString(), SILENT)
+        session = onnxruntime_session(case.model)
     except Exception:  # a type that onnxruntime cannot infer
         return found
     return [lambda feeds: session.run(None, feeds), *found]
@@ -83,7 +81,7 @@ def test_a_random_model_gives_the_outputs_of_onnxruntime(batch: int, tmp_path: P
         model.export_onnx(tmp_path / "m.onnx")
         saved: Any = onward.load(tmp_path / "m.safetensors")
         exported: Any = onward.load(tmp_path / "m.onnx")
-        onnxruntime.InferenceSession(tmp_path / "m.onnx", SILENT)
+        onnxruntime_session(tmp_path / "m.onnx")
         for feeds in case.feeds:
             with cases.new(seed) as each:
                 if (wanted := expected(case, feeds)) is None:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from onnx.backend.test.case.node import collect_testcases
+from support.frameworks import onnxruntime_session
 from support.onnx_nodes import normal, open_model
 
 from onward.formats.onnx.reference import OPERATORS as REFERENCE
@@ -150,10 +150,8 @@ def run(case: Case, model: Callable[..., Any]) -> Any:
 
 def expected(case: Case) -> list[Any] | None:
     """The outputs of onnxruntime, or None if it lacks this version of the operator or its locale."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(case.model.SerializeToString(), options)
+        session = onnxruntime_session(case.model)
     except Exception as error:
         if "NOT_IMPLEMENTED" in str(error) or "locale" in str(error):
             return None

@@ -1,16 +1,14 @@
 """Random ONNX models in which sizes determine values match onnxruntime for many sizes, also 0, 1 and 2."""
 
 import numpy as np
-import onnxruntime
 import pytest
+from support.frameworks import onnxruntime_session
 from support.onnx_nodes import open_model
 from support.randomized import random_cases
 from support.size_models import SizeModel, feeds, sizes
 from support.skips import Cases
 
 BATCHES, MODELS = 4, random_cases(20)  # models in a batch
-SILENT = onnxruntime.SessionOptions()
-SILENT.log_severity_level, SILENT.intra_op_num_threads = 4, 1
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
@@ -18,7 +16,7 @@ def test_a_random_model_gives_the_outputs_of_onnxruntime(batch: int) -> None:
     cases = Cases()
     for seed in range(1000 + batch * MODELS, 1000 + (batch + 1) * MODELS):
         proto = SizeModel(seed).build()
-        session, model = onnxruntime.InferenceSession(proto.SerializeToString(), SILENT), open_model(proto)
+        session, model = onnxruntime_session(proto), open_model(proto)
         for pair in sizes(seed, 12):
             given = feeds(seed, *pair)
             with cases.new(seed) as each:

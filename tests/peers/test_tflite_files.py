@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import support
+from support.frameworks import onnxruntime_session
 from support.tflite_files import Tensor, file
 
 import onward
@@ -17,7 +17,10 @@ from onward.errors import ArgumentError, FileError
 def test_exported_files_give_the_same_answers(name: str, tmp_path: Path) -> None:
     model = onward.load(support.DATA / "tflite" / f"{name}.tflite")
     model.export_onnx(tmp_path / "m.onnx")
-    again, session = onward.load(tmp_path / "m.onnx"), onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    again, session = (
+        onward.load(tmp_path / "m.onnx"),
+        onnxruntime_session(tmp_path / "m.onnx", optimize=False),
+    )
     for x in np.load(support.DATA / "tflite" / f"{name}.npz")["x"][:5]:
         y = model(x)
         found = again(x)  # an ONNX file also returns the states
@@ -30,7 +33,7 @@ def test_exported_files_give_the_same_answers(name: str, tmp_path: Path) -> None
 def test_qdq_files_are_a_few_steps_from_the_exact_answers(name: str, steps: int, tmp_path: Path) -> None:
     model, path = onward.load(support.DATA / "tflite" / f"{name}.tflite", qdq=True), tmp_path / "m.onnx"
     model.export_onnx(path)
-    session, states = onnxruntime.InferenceSession(path), {}
+    session, states = onnxruntime_session(path, optimize=False), {}
     first, names = session.get_inputs()[0].name, [each.name for each in session.get_outputs()]
     arrays = np.load(support.DATA / "tflite" / f"{name}.npz")
     for x, y in zip(arrays["x"], arrays["y0"], strict=True):
