@@ -26,7 +26,7 @@ def uint8(*shape: int) -> Any:
 
 
 def int8(*shape: int) -> Any:
-    """Integers of 7 bits: onnxruntime saturates larger weights that are inputs where VNNI is missing."""
+    """Random integers of 7 bits, which onnxruntime multiplies exactly without VNNI, too."""
     return RNG.integers(-64, 64, shape).astype(np.int8)
 
 

@@ -17,10 +17,8 @@ from onward.errors import ArgumentError, FileError
 def test_exported_files_give_the_same_answers(name: str, tmp_path: Path) -> None:
     model = onward.load(support.DATA / "tflite" / f"{name}.tflite")
     model.export_onnx(tmp_path / "m.onnx")
-    again, session = (
-        onward.load(tmp_path / "m.onnx"),
-        onnxruntime_session(tmp_path / "m.onnx", optimize=False),
-    )
+    again = onward.load(tmp_path / "m.onnx")
+    session = onnxruntime_session(tmp_path / "m.onnx", optimize=False)
     for x in np.load(support.DATA / "tflite" / f"{name}.npz")["x"][:5]:
         y = model(x)
         found = again(x)  # an ONNX file also returns the states

@@ -129,9 +129,9 @@ def _onnx_gru(case: Case, inputs: Inputs, layer: int) -> onnx.ModelProto:
 def onnxruntime_session(model: Any, optimize: bool = True) -> onnxruntime.InferenceSession:
     """A silent session of a model or a file, on one thread.
 
-    On processors with AVX2 but no VNNI, optimized sessions add products of uint8 and int8 in saturated int16
-    unless they turn constant int8 into uint8, which fails for int8 inputs; sessions that are not optimized
-    compute quantized values in float32.
+    On processors with AVX2 but no VNNI, onnxruntime adds products of uint8 and int8 in saturating int16.
+    An optimized session therefore converts constant int8 weights to uint8. onnxruntime cannot do this for
+    models with int8 activations: they need a session that is not optimized.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
