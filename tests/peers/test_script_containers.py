@@ -1,6 +1,7 @@
 """TorchScript methods take and return lists, dicts, tuples and None, which change from call to call."""
 
 import copy
+import gc
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import onward
 from onward.errors import ArgumentError, SignatureError
+from onward.model import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
 
@@ -213,5 +215,19 @@ def test_lists_of_unknown_length_are_named_before_the_first_call(tmp_path: Path)
         SignatureError, match=r"x is not what the code expects: List\[Tuple\[Tensor, Tensor\]\]"
     ):
         model(3)
-    with pytest.raises(ArgumentError, match="returns no tensors"):
-        opened(Lists(), tmp_path)([], [], None)
+
+
+def test_methods_may_return_no_tensors(tmp_path: Path) -> None:
+    assert opened(Lists(), tmp_path)([], [], None) == []
+
+
+def test_programs_of_many_lengths_do_not_stay_in_memory(tmp_path: Path) -> None:
+    def models() -> int:
+        gc.collect()
+        return sum(isinstance(each, Model) for each in gc.get_objects())
+
+    model, before = opened(Pairs(), tmp_path), models()
+    for count in range(1, 40):
+        y, _ = model([(np.ones((1, 3), np.float32), np.zeros((1, 3), np.float32))] * count)
+        assert len(y) == count
+    assert models() < before + 20

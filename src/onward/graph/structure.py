@@ -51,9 +51,21 @@ class Structure(NamedTuple):
         return (), flat
 
     def pack(self, outputs: Mapping[str, Any]) -> Any:
-        """Return the result of the function, or the tuple of its results, from outputs by name."""
+        """Return the result of the function, or the tuple of its results, from outputs by name.
+
+        An optional result that is None is an array of None among the outputs.
+        """
         results = tuple(_packed(template, outputs) for template in self.results)
         return results[0] if len(results) == 1 else results
+
+
+def results(result: Any, carries: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Return the results of a function that returns a template, followed by the new values of carries.
+
+    A tuple holds several results; without carries, a tuple of one element is one result.
+    """
+    is_several = isinstance(result, tuple) and (len(result) != 1 or carries)
+    return (*(result if is_several else (result,)), *carries)
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -102,7 +114,8 @@ def _flattened(template: Any, value: Any, where: str) -> dict[str, Any]:
 
 def _packed(template: Any, outputs: Mapping[str, Any]) -> Any:
     if isinstance(template, str):
-        return outputs[template]
+        output = outputs[template]
+        return None if output.dtype == object and output.shape == () and output.item() is None else output
     if isinstance(template, Fixed):
         return template.value
     if isinstance(template, dict):

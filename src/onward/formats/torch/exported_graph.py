@@ -15,6 +15,7 @@ from ...errors import FileError, OnwardError
 from ...graph.declared import Sizes, readable
 from ...graph.graph import Graph, Input
 from ...graph.structure import Fixed, Structure
+from ...graph.structure import results as results_of
 from ..zip import Data, ZipMembers
 from . import exported_program as schema
 from .aten import operators  # noqa: F401 - registers them
@@ -159,19 +160,18 @@ class _Program:
                     self.translator.write(tensor, self.translator.read(result).name)
             elif kind == "user_output":
                 leaves.append(self._output(argument, result, outputs))
-        template = _template(self.program.out_spec, iter(leaves)) if self.program.out_spec else leaves
-        items = tuple(template) if isinstance(template, tuple | list) else (template,)
+        template = _template(self.program.out_spec, iter(leaves)) if self.program.out_spec else tuple(leaves)
         for name, tensor in self.buffers.items():
             if tensor.root.version:
                 output = f"{name}_next"
                 outputs.append((output, self.translator.read(tensor).name, tensor))
                 self.graph.carries[name] = output
-                items = (*items, output)
         self.graph.outputs = tuple(value for _, value, _ in outputs)
         self.graph.declared_outputs = tuple(
             Input(name, dtype_of(value), tuple("" if n is None else n for n in getattr(value, "shape", ())))
             for name, _, value in outputs
         )
+        items = results_of(template, tuple(self.graph.carries.values()))
         parameters = self._parameters()
         inputs = [declared.name for declared in self.graph.inputs if declared.name in self.leaves]
         is_flat = all(isinstance(item, str) for item in items)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from ....core.recent import Recent
 from ....errors import OnwardError
 from ....model import Model
 from .program import Program
@@ -21,27 +22,29 @@ class ScriptModel(Model):
 
     def __init__(self, program: Program) -> None:
         self._program = self._last = program
-        self._opened: dict[Program, Model] = {}  # for the lists and dicts of calls; empty until the first use
+        self._opened: Recent[Model] = Recent()  # for the containers of calls; empty until the first use
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         program = self._program.sized(args, inputs)
-        if program not in self._opened:
-            program.complete(args, inputs)
         if program is not self._last:
             for name in vars(self).keys() - OWN:  # the attributes of another model
                 vars(self).pop(name, None)
             self._last = program
-        return self.opened(program)(*args, **inputs)
+        return self.opened(program, args, inputs)(*args, **inputs)
 
-    def opened(self, program: Program | None = None) -> Model:
-        """Return the model of the graph, by default for the lists and dicts of the last call.
+    def opened(self, program: Program | None = None, /, *call: Any) -> Model:
+        """Return the model of the graph for a call, by default for containers as those of the last call.
 
         A property would hide its AttributeErrors behind `__getattr__`.
         """
         program = program or self._last
-        if program not in self._opened:  # if another thread opens it, too, both take what the first made
-            self._opened.setdefault(program, Model(program.graph()))
-        return self._opened[program]
+
+        def make() -> Model:
+            if call:
+                program.complete(*call)
+            return Model(program.graph())
+
+        return self._opened.get(make, repr(program.given))
 
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 

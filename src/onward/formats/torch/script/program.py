@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....core import budget
 from ....core.identity import Identity
+from ....core.recent import Recent
 from ....errors import ArgumentError, OnwardError, SignatureError
 from ....graph import Graph, Input
 from ....graph.declared import as_declared
@@ -19,6 +21,7 @@ from ....graph.size import Axes, Size, are_same, hint
 from ....graph.structure import CONTAINERS, Fixed, leaves
 from ....graph.structure import Structure as Templates
 from ....graph.structure import names as names_of
+from ....graph.structure import results as results_of
 from ...zip import Data
 from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
@@ -26,7 +29,7 @@ from ..unpickle import PickledObject
 from .code import Class, Code, Function, annotation
 from .general import general_graph, plain
 from .interpreter import Interpreter
-from .nesting import NOTHING, NUMBERS, RESULT, UNSIZED, Structure, form, structure_of
+from .nesting import NOTHING, NUMBERS, RESULT, UNCOMPUTED, UNSIZED, Structure, form, structure_of
 from .objects import Loader, Search
 from .recording import Folded, Known, Recording
 from .values import Object, Unknown, items, rebuilt
@@ -62,7 +65,7 @@ class Program:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, Signature] = {}  # the tensors of the last call that the code accepted
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
-        self.by_form = {"{}": self}  # the programs for the containers and the None of calls
+        self.by_form: Recent[Program] = Recent()  # for the containers, strings and None of calls
         archive = archive or read(content)
         self.code = code or Code(archive.code)
         self.interpreter = Interpreter(self.code, Recording())  # of what the first call starts from
@@ -101,22 +104,23 @@ class Program:
                 value = self.interpreter.evaluate(default, {})
                 problem = f"the default value of {name} is a {type(value).__name__}"
                 self.defaults |= dict.fromkeys(inner, self._array(value, problem))
-        self.outputs: Structure = structure_of(self.code, RESULT, self.function.node.returns, {})
+        self.outputs: Structure = structure_of(self.code, RESULT, self.function.node.returns, {}, UNCOMPUTED)
 
     def sized(self, args: Sequence[Any], named: Mapping[str, Any]) -> Program:
-        """Return the program for the containers among arguments, their lengths and keys, and what is None."""
+        """Return the program for arguments with these containers, strings and None."""
         if not self.varying:
             return self
         names = (name for name, structure, _ in self.inputs if not isinstance(structure, Fixed))
         values = dict(zip(names, args, strict=False)) | {**named}
         given = {name: form(values[name]) for name in self.varying if name in values}
-        key = repr(given)
-        if key not in self.by_form:
-            twin = object.__new__(Program)
-            twin.__dict__ |= {**vars(self), "seen": {}, "found": {}, "by_form": {}}
-            twin.describe(given)
-            self.by_form[key] = twin
-        return self.by_form[key]
+        return self.by_form.get(partial(self._for, given), repr(given)) if given else self
+
+    def _for(self, given: Mapping[str, Any]) -> Program:
+        """Return a program of the same code for what is given by name."""
+        twin = object.__new__(Program)
+        twin.__dict__ |= {**vars(self), "seen": {}, "found": {}, "by_form": Recent()}
+        twin.describe(given)
+        return twin
 
     def complete(self, args: Sequence[Any], named: Mapping[str, Any]) -> None:
         """Find the outputs of a call if these depend on what the code computes."""
@@ -183,9 +187,11 @@ class Program:
 
         `carries` are the outputs for the new values of carries, which follow what the method returns.
         """
-        results = self.outputs if isinstance(self.outputs, tuple) else (self.outputs,)
+        results = results_of(self.outputs, tuple(carries))
+        kind, parts = annotation(returns := self.function.node.returns)
+        kinds = {annotation(part)[0] for part in (parts if kind == "Tuple" else [returns])}
         is_flat = all(isinstance(each, str) for each in (*results, *self.parameters.values()))
-        return None if is_flat else Templates(self.parameters, (*results, *carries))
+        return None if is_flat and kinds <= {"Tensor", *NUMBERS} else Templates(self.parameters, results)
 
     def states(self, recording: Recording) -> Sequence[str]:
         """Return the new values of the carries in a recording."""
@@ -215,8 +221,6 @@ class Program:
                 graph.add_constant(initial.astype(dtype) if dtype else initial, name)
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
         outputs = [*names_of(self.outputs), *graph.carries.values()]
-        if not outputs:
-            raise ArgumentError(f"{self.function.name} returns no tensors")
         inputs, name = [*dtypes, *weights], self.function.name
         graph.outputs = graph.add_all(
             "Recorded", inputs, outputs, name=name, source="TorchScript", record=self
@@ -304,7 +308,9 @@ class Program:
             arguments = []
             for name, structure, default in self.inputs:
                 if name in self.given or isinstance(structure, str | tuple):
-                    arguments.append(self._argument(interpreter, structure))
+                    argument = self._argument(interpreter, structure)
+                    is_missing = name not in self.given and all(leaf is None for leaf in leaves(argument))
+                    arguments.append(None if is_missing else argument)
                 elif default is not None:
                     arguments.append(interpreter.evaluate(default, {}))
                 else:
@@ -341,11 +347,11 @@ class Program:
         return Symbol(name, Signature.of(known).dtype) if array is None else array.item()
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
-        if not isinstance(structure, CONTAINERS):
-            return self._input(interpreter, structure) if isinstance(structure, str) else None
-        values = [self._argument(interpreter, each) for _, each in items(structure)]
-        is_none = isinstance(structure, tuple) and values and all(value is None for value in values)
-        return None if is_none else rebuilt(structure, values)
+        if isinstance(structure, CONTAINERS):
+            return rebuilt(structure, [self._argument(interpreter, each) for _, each in items(structure)])
+        if isinstance(structure, str):
+            return self._input(interpreter, structure)
+        return structure.value if isinstance(structure, Fixed) else None
 
     def _results(self, interpreter: Interpreter, structure: Structure, value: Any) -> list[str]:
         """Return the names of the outputs in a returned value."""
@@ -355,8 +361,6 @@ class Program:
             return []
         if isinstance(structure, str):
             return [self._output(interpreter, value)]
-        if value is None:
-            return [self._output(interpreter, None) for _ in names_of(structure)]
         interpreter.recorder.check_current(value)
         inner, values = (dict(items(each)) for each in (structure, value))
         if values.keys() != inner.keys():
