@@ -258,6 +258,23 @@ def test_names_and_nesting_of_arguments(tmp_path: Path) -> None:
         net(x, state)
 
 
+@pytest.mark.parametrize(
+    "result",
+    [lambda x: (x + 1,), lambda x: [x - 1], lambda x: [x, -x], lambda x: {"a": (2 * x,), "b": None}],
+    ids=["tuple of one", "list of one", "list", "dict"],
+)
+def test_results_are_nested_as_in_pytorch(result: Any, tmp_path: Path) -> None:
+    class Module(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return result(x)
+
+    net = load(program_of(Module(), (torch.ones(2, 3),)), tmp_path)
+    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    actual, expected = net(x), result(x)
+    assert type(actual) is type(expected)
+    np.testing.assert_equal(actual, expected)
+
+
 def test_keyword_arguments_with_fixed_values(tmp_path: Path) -> None:
     class Scaled(nn.Module):
         def forward(self, x: torch.Tensor, *, y: torch.Tensor, times: int = 2) -> Any:

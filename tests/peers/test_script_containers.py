@@ -124,7 +124,10 @@ def optionals(rng: np.random.Generator) -> tuple[Any, ...]:
 def converted(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to the arrays or tensors in nested containers."""
     if isinstance(value, dict):
-        return {str(key): converted(each, function) for key, each in value.items()}
+        return {
+            str(key) if isinstance(key, str) else key: converted(each, function)
+            for key, each in value.items()
+        }
     if isinstance(value, list | tuple):
         return type(value)(converted(each, function) for each in value)
     return function(value) if isinstance(value, np.ndarray | Tensor) else value
@@ -145,6 +148,8 @@ def check(actual: Any, expected: Any) -> None:
         assert len(actual) == len(expected)
         for pair in zip(actual, expected, strict=True):
             check(*pair)
+    elif expected is None:
+        assert actual is None
     else:
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
@@ -215,6 +220,28 @@ def test_lists_of_unknown_length_are_named_before_the_first_call(tmp_path: Path)
         SignatureError, match=r"x is not what the code expects: List\[Tuple\[Tensor, Tensor\]\]"
     ):
         model(3)
+
+
+class Parts(nn.Module):
+    """The lengths of the results depend on the length of an input, and on a number."""
+
+    def forward(self, x: Tensor, count: int) -> tuple[list[Tensor], dict[int, Tensor], Tensor | None]:
+        found: dict[int, Tensor] = {}
+        for i in range(count):
+            found[i] = x[: i + 1].sum(0)
+        total: Tensor | None = None
+        if x.size(0) > 3:
+            total = x.sum(0)
+        return list(x.split(2)), found, total
+
+
+def test_lengths_of_results_that_depend_on_sizes_and_numbers_change_from_call_to_call(tmp_path: Path) -> None:
+    module, rng = Parts(), np.random.default_rng(0)
+    model = opened(module, tmp_path)
+    for _ in range(40):
+        x, count = numbers(rng), int(rng.integers(1, 4))
+        expected = module(torch.from_numpy(x), count)
+        check(model(x, count), converted(expected, Tensor.numpy))
 
 
 def test_methods_may_return_no_tensors(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from ....core.recent import Recent
 from ....errors import OnwardError
 from ....model import Model
+from .nesting import ResultsChangedError
 from .program import Program
 
 OWN = {"_last", "_opened", "_program"}  # the attributes that are not those of the model of a graph
@@ -30,7 +31,13 @@ class ScriptModel(Model):
             for name in vars(self).keys() - OWN:  # the attributes of another model
                 vars(self).pop(name, None)
             self._last = program
-        return self.opened(program, args, inputs)(*args, **inputs)
+        try:
+            return self.opened(program, args, inputs)(*args, **inputs)
+        except ResultsChangedError:
+            if self._program.is_sized:
+                raise
+        self._program.is_sized = True
+        return self(*args, **inputs)
 
     def opened(self, program: Program | None = None, /, *call: Any) -> Model:
         """Return the model of the graph for a call, by default for containers as those of the last call.

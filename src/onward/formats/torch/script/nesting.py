@@ -73,6 +73,19 @@ def structure_of(
     return rebuilt(given, parts) if outer in ("List", "Dict") else tuple(parts)
 
 
-def form(value: Any) -> Any:
-    """Return the containers of a value with its strings and None, and 0 instead of its other elements."""
-    return mapped(lambda leaf: leaf if leaf is None or isinstance(leaf, str) else 0, value)
+def form(value: Any, *, sized: bool) -> Any:
+    """Return the containers of a value with its strings and None, and 0 instead of its other elements.
+
+    If it is `sized`, these are integers and the shapes of the others instead.
+    """
+
+    def leaf(each: Any) -> Any:
+        if each is None or isinstance(each, str) or (sized and isinstance(each, int)):
+            return each
+        return np.shape(each) if sized else 0
+
+    return mapped(leaf, value)
+
+
+class ResultsChangedError(ArgumentError):
+    """A method returned lists and dicts of other lengths or keys than before."""

@@ -29,7 +29,17 @@ from ..unpickle import PickledObject
 from .code import Class, Code, Function, annotation
 from .general import general_graph, plain
 from .interpreter import Interpreter
-from .nesting import NOTHING, NUMBERS, RESULT, UNCOMPUTED, UNSIZED, Structure, form, structure_of
+from .nesting import (
+    NOTHING,
+    NUMBERS,
+    RESULT,
+    UNCOMPUTED,
+    UNSIZED,
+    ResultsChangedError,
+    Structure,
+    form,
+    structure_of,
+)
 from .objects import Loader, Search
 from .recording import Folded, Known, Recording
 from .values import Object, Unknown, items, rebuilt
@@ -66,6 +76,7 @@ class Program:
         self.seen: dict[str, Signature] = {}  # the tensors of the last call that the code accepted
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         self.by_form: Recent[Program] = Recent()  # for the containers, strings and None of calls
+        self.is_sized = False  # whether these programs are for inputs of some sizes, which decide the results
         archive = archive or read(content)
         self.code = code or Code(archive.code)
         self.interpreter = Interpreter(self.code, Recording())  # of what the first call starts from
@@ -108,11 +119,12 @@ class Program:
 
     def sized(self, args: Sequence[Any], named: Mapping[str, Any]) -> Program:
         """Return the program for arguments with these containers, strings and None."""
-        if not self.varying:
+        if not self.varying and not self.is_sized:
             return self
         names = (name for name, structure, _ in self.inputs if not isinstance(structure, Fixed))
         values = dict(zip(names, args, strict=False)) | {**named}
-        given = {name: form(values[name]) for name in self.varying if name in values}
+        varying = values if self.is_sized else self.varying
+        given = {name: form(values[name], sized=self.is_sized) for name in varying if name in values}
         return self.by_form.get(partial(self._for, given), repr(given)) if given else self
 
     def _for(self, given: Mapping[str, Any]) -> Program:
@@ -356,7 +368,7 @@ class Program:
     def _results(self, interpreter: Interpreter, structure: Structure, value: Any) -> list[str]:
         """Return the names of the outputs in a returned value."""
         if structure is UNSIZED or (structure is NOTHING and value is not None):
-            raise ArgumentError("the code does not return the same lists and dicts in all calls")
+            raise ResultsChangedError("the code does not return the same lists and dicts in all calls")
         if isinstance(structure, Fixed):
             return []
         if isinstance(structure, str):
@@ -365,7 +377,7 @@ class Program:
         inner, values = (dict(items(each)) for each in (structure, value))
         if values.keys() != inner.keys():
             expected, got = (f"{len(each)} values {[*each]}"[:100] for each in (inner, values))
-            raise ArgumentError(f"the code returns {got}, not {expected}")
+            raise ResultsChangedError(f"the code returns {got}, not {expected}")
         pairs = [(each, values[place]) for place, each in inner.items()]
         return [name for each, element in pairs for name in self._results(interpreter, each, element)]
 
