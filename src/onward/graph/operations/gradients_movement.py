@@ -30,7 +30,8 @@ def _of_transpose(dy: Any, y: Any, x: Any, *, perm: Sequence[int] | None = None)
 def _of_split(
     dys: Sequence[Any], ys: Sequence[Any], x: Any, *others: Any, axis: int = 0, **attributes: Any
 ) -> Iterator[Any]:
-    parts = [zeros_like(y) if dy is None else dy for dy, y in zip(dys, ys, strict=True)]
+    parts = x.apply_all("Split", *others, outputs=len(dys), axis=axis, **attributes)
+    parts = [zeros_like(part) if dy is None else dy for dy, part in zip(dys, parts, strict=True)]
     yield parts[0].apply("Concat", *parts[1:], axis=axis)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from ....errors import OnwardError
+from ....core.checks import Rng
+from ....errors import ArgumentError, OnwardError
 from ....model import Model
 from .program import Program
 
-OWN = {"_last", "_opened", "_program"}  # the attributes that are not those of the model of a graph
+OWN = {"_last", "_opened", "_program", "_taken"}  # the attributes that are not those of the model of a graph
 
 
 class ScriptModel(Model):
@@ -22,14 +24,14 @@ class ScriptModel(Model):
     def __init__(self, program: Program) -> None:
         self._program = self._last = program
         self._opened: dict[Program, Model] = {}  # for the lists and dicts of calls; empty until the first use
+        self._taken: dict[str, Any] = {}  # the weights that replace those of the file
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         program = self._program.sized(args, inputs)
         if program not in self._opened:
             program.complete(args, inputs)
         if program is not self._last:
-            for name in vars(self).keys() - OWN:  # the attributes of another model
-                vars(self).pop(name, None)
+            self._forget()
             self._last = program
         return self.opened(program)(*args, **inputs)
 
@@ -40,8 +42,35 @@ class ScriptModel(Model):
         """
         program = program or self._last
         if program not in self._opened:  # if another thread opens it, too, both take what the first made
-            self._opened.setdefault(program, Model(program.graph()))
+            model = Model(program.graph())
+            if self._taken and self._taken.keys() != model.trained_weights().keys():
+                raise ArgumentError("its new weights are those of a call with other lists or dicts")
+            model.take_weights(self._taken)
+            self._opened.setdefault(program, model)
         return self._opened[program]
+
+    def trained_weights(self) -> Mapping[str, Any]:
+        return self.opened().trained_weights()
+
+    def take_weights(self, weights: Mapping[str, Any]) -> None:
+        model = self.opened()
+        model.take_weights(weights)
+        self._taken = {**model.trained_weights()}
+        self._opened = {self._last: model}
+        self._forget()
+
+    def forward(
+        self, x: Any, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
+    ) -> tuple[Any, None, Any]:
+        return self.opened().forward(x, state, lengths=lengths, rng=rng)
+
+    def backward(self, dy: Any, dstate: Any, cache: Any) -> tuple[Any, None, dict[str, Any]]:
+        return self.opened().backward(dy, dstate, cache)
+
+    def _forget(self) -> None:
+        """Discard the attributes of the model that was opened last."""
+        for name in vars(self).keys() - OWN:
+            vars(self).pop(name, None)
 
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
@@ -62,4 +91,4 @@ class ScriptModel(Model):
             return f"{self!r}\nThe layers are not known: {error}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._program,)
+        return self.opened().__reduce__() if self._taken else (type(self), (self._program,))
