@@ -21,7 +21,7 @@ from .graph.over_time.memory import in_blocks
 from .graph.plan.planner import Planner, size_of_weights
 from .graph.simplification.simplify import simplify
 from .layers.quantize import check_outputs
-from .weighted_model import WeightedModel
+from .layers.weighted_model import WeightedModel
 
 # What a call does not need is imported where it is used: opening a model must be fast.
 

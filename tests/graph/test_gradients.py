@@ -16,6 +16,7 @@ UNARY = """
     Neg Reciprocal Relu Selu Sigmoid Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
 """.split()
 DOMAINS = {"Acosh": (1.1, 2), **dict.fromkeys(("Acos", "Asin", "Atanh"), (-0.9, 0.9))}
+PADDED = [([], [[0, 1, 2, 1, 0, 3]], {"mode": mode}) for mode in ("reflect", "edge", "wrap")]
 # for an array (2, 3, 4): the shapes of further float inputs, the constants after these, and the attributes
 CASES: dict[str, list[tuple[Any, ...]]] = {
     **{
@@ -71,7 +72,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ([], [[0, 3], [9, -9], [1, 2], [2, -2]], {}),
         ([], [[2], [1], [1]], {}),
     ],
-    "Pad": [([], [[0, 1, 2, 1, 0, -1]], {}), ([], [[1, 0], 2.5, [2]], {})],
+    "Pad": [([], [[0, 1, 2, 1, 0, -1]], {}), ([], [[1, 0], 2.5, [2]], {}), *PADDED],
     "Trilu": [([], [], {"upper": 0})],
     "ReverseSequence": [([], [[1, 2, 2]], {})],
     "Where": [([(2, 3, 1)], [], {}), ([(4,)], [], {})],

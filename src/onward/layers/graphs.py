@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.arrays import Array
+from ..core.arrays import Array, FloatDtype
 from ..errors import ArgumentError
+from ..graph.gradients import with_gradients
 from ..graph.graph import Graph, Input
 from ..graph.over_time.named_carries import from_zeros
 from ..graph.plan.planner import Planner
@@ -22,6 +26,13 @@ def planner_of(model: BaseModel, with_state: bool, lengths: bool = False) -> Pla
     """Return the planner of a layer or a Sequential, whose graph takes and returns states if `with_state`."""
     graph = graph_of(model.frozen(), lengths, is_layer=True)
     return Planner(simplify(graph if with_state else from_zeros(graph)))
+
+
+def gradients_of(layer: BaseModel, names: Sequence[str], dtype: FloatDtype, lengths: bool) -> Planner:
+    """Return the planner of the gradients of a layer with respect to its inputs and some weights."""
+    twin = copy.copy(layer)
+    vars(twin)["dtype"] = dtype
+    return Planner(simplify(with_gradients(graph_of(twin, lengths), names)))
 
 
 def graph_of(
@@ -82,12 +93,11 @@ class GraphBuilder(Recorder):
         self.outputs = [""]
         self.declared = [Input("y", self.dtype)]  # its axes follow from those of x
 
-    def constant(self, value: ArrayLike) -> str:
+    def constant(self, value: ArrayLike, name: str = "") -> str:
         """Add an array, converted to the model's dtype if it contains floats, and return its name."""
         array = np.asarray(value)
-        return self.graph.add_constant(
-            array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
-        )
+        array = array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
+        return self.graph.add_constant(array, name)
 
     def state(self, name: str, axes: tuple[int | str, ...]) -> str:
         """Declare an output for the end of a state; return the name of the input for its start."""

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,17 @@ def _of_extremum(dy: Any, y: Any, *inputs: Any) -> Iterator[Any]:
         is_first = x.equals(y) if taken is None else x.equals(y) & ~taken
         yield _kept(is_first, dy)
         taken = is_first if taken is None else taken | is_first
+
+
+def _of_clip(dy: Any, y: Any, x: Any, low: Any = None, high: Any = None) -> Iterator[Any]:
+    """Yield dy for x between the limits, and for the limit where x is not; it is 0 for x at a limit."""
+    limits = [None if limit is None else limit.apply("Reshape", []) for limit in (low, high)]
+    at_high = limits[1] and y.equals(limits[1])
+    at_low = limits[0] and (y.equals(limits[0]) if at_high is None else y.equals(limits[0]) & ~at_high)
+    outside = [each for each in (at_low, at_high) if each is not None]
+    yield _kept(~reduce(or_, outside), dy) if outside else dy
+    yield at_low and _kept(at_low, dy)
+    yield at_high and _kept(at_high, dy)
 
 
 def _of_where(dy: Any, y: Any, condition: Any, a: Any, b: Any) -> Iterator[Any]:
@@ -52,6 +64,11 @@ def _same(dy: Any, y: Any, x: Any, *others: Any, **attributes: Any) -> Iterator[
 def _of_gelu(dy: Any, x: Any, y: Any, alpha: float, beta: float) -> Any:
     normal = (x * math.sqrt(0.5)).apply("Erf") * 0.5 + 0.5
     return dy * (normal + x * (x * x * -0.5).apply("Exp") * (1 / math.sqrt(2 * math.pi)))
+
+
+def _of_hard_sigmoid(dy: Any, x: Any, y: Any, alpha: float, beta: float) -> Any:
+    gate = x * alpha + beta
+    return _kept((gate > 0) & (gate < 1), dy * alpha)
 
 
 def _of_hard_swish(dy: Any, x: Any, y: Any, alpha: float, beta: float) -> Any:
@@ -91,7 +108,7 @@ FUNCTIONS: dict[str, Callable[[Any, Any, Any, float, float], Any]] = {
     "elu": lambda dy, x, y, alpha, beta: _of_halves(dy, x, beta, y + alpha * beta),
     "exponential": lambda dy, x, y, alpha, beta: dy * y,
     "gelu": _of_gelu,
-    "hard_sigmoid": lambda dy, x, y, alpha, beta: _kept((y > 0) & (y < 1), dy * alpha),
+    "hard_sigmoid": _of_hard_sigmoid,
     "hard_swish": _of_hard_swish,
     "leaky_relu": lambda dy, x, y, alpha, beta: _of_halves(dy, x, 1, alpha),
     "mish": _of_mish,
@@ -140,6 +157,7 @@ RULES: Mapping[str, Rule] = {
     "Sum": lambda dy, y, *inputs: [dy] * len(inputs),
     "Max": _of_extremum,
     "Min": _of_extremum,
+    "Clip": _of_clip,
     "Where": _of_where,
     "Pow": _of_power,
     "Abs": lambda dy, y, x: (dy * x.apply("Sign"),),

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
 from .arguments import as_axes, as_axis, as_integers
 from .creation import counted
 from .expressions import where
@@ -108,11 +107,19 @@ def _of_slice(
 def _of_pad(
     dy: Any, y: Any, x: Any, pads: Any, value: Any = None, axes: Any = None, *, mode: str = "constant"
 ) -> Iterator[Any]:
-    if mode != "constant":
-        raise ArgumentError(f"mode={mode!r} has no gradient; expected constant")
     numbers = as_integers(pads.known)
     places = list(range(x.rank)) if axes is None else as_axes(axes.known, x.rank)
-    yield dy.apply("Pad", [-n for n in numbers], None, places)
+    if mode == "constant":
+        yield dy.apply("Pad", [-n for n in numbers], None, places)
+        return
+    for axis, before, after in zip(places, numbers, numbers[len(places) :], strict=False):
+        if before or after:  # the elements of the axis that the padding repeats
+            indices = counted(x.t, x.apply("Shape").apply("Gather", axis))
+            sizes = [dy.apply("Shape", end=axis), x.apply("Shape", start=axis, end=axis + 1)]
+            sizes.append(dy.apply("Shape", start=axis + 1))
+            like = dy.constant(0).apply("Expand", sizes[0].apply("Concat", *sizes[1:], axis=0))
+            dy = _scattered(dy, like, indices.apply("Pad", [before, after], mode=mode), axis)
+    yield dy
 
 
 def _of_depth_to_space(dy: Any, y: Any, x: Any, **attributes: Any) -> Iterator[Any]:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .core import arrays, facade
-from .core.arrays import Array, Shape
-from .core.checks import Rng
-from .errors import ArgumentError
-from .graph.graph import Graph
-from .layers.base_model import LOADING, BaseModel, IncompatibleKeys
+from ..core import arrays, facade
+from ..core.arrays import Array, Shape
+from ..core.checks import Rng
+from ..errors import ArgumentError
+from ..graph.graph import Graph
+from .base_model import LOADING, BaseModel, IncompatibleKeys
 
 if TYPE_CHECKING:
-    from .graph.trainable import Trainable
+    from ..graph.trainable import Trainable
 
 
 class GraphCache(NamedTuple):
@@ -60,7 +60,7 @@ class WeightedModel(BaseModel):
     @cached_property
     def _trainable(self) -> Trainable:
         """The graph whose weights are inputs, which is the same for all weights."""
-        from .graph.trainable import Trainable  # slow to import
+        from ..graph.trainable import Trainable  # slow to import
 
         return Trainable(self.general.of_sequences.graph.with_defaults())
 
@@ -72,7 +72,7 @@ class WeightedModel(BaseModel):
     def trained_weights(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] | None = self.__dict__.get("_weights")
         if found is None:
-            from .graph.trainable import weights_of  # slow to import
+            from ..graph.trainable import weights_of  # slow to import
 
             found = self.__dict__["_weights"] = weights_of(self.general_graph())
         return found
@@ -106,7 +106,7 @@ class WeightedModel(BaseModel):
     def take_weights(self, weights: Mapping[str, Any]) -> None:
         if not weights:
             return
-        from .graph.trainable import with_weights  # slow to import
+        from ..graph.trainable import with_weights  # slow to import
 
         with LOADING:
             after = {**self.trained_weights(), **weights}
