@@ -38,11 +38,11 @@ facade.register(
         "describe": "onward.formats.onnx.saved",
         "export_c": "onward.formats.c.write",
         "export_onnx": "onward.formats.onnx.export",
-        "gradients_of": "onward.layers.graphs",
         "pool": "onward.streaming.layers",
         "quantize": "onward.layers.quantize",
         "stream": "onward.streaming.layers",
         "trace": "onward.tracing.trace",
+        "trainable": "onward.layers.graphs",
         "weights_for": "onward.formats",
     }
 )

@@ -19,7 +19,7 @@ def declared(graph: Graph, arrays: Sequence[Any], sizes: Mapping[int, str] | Non
 
 def check(graph: Graph, arrays: Sequence[Any], rng: np.random.Generator) -> None:
     """Compare the gradients in float64 with central differences, and those in float32 with them."""
-    run, back = Planner(graph), Planner(with_gradients(graph, []))
+    run, back = Planner(graph), Planner(with_gradients(graph))
     outputs = [rng.standard_normal(y.shape) for y in run(*arrays)]
     found = iter(back(*arrays, *outputs))
     for x in arrays:
@@ -35,7 +35,7 @@ def check(graph: Graph, arrays: Sequence[Any], rng: np.random.Generator) -> None
     narrow = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in (*arrays, *outputs)]
     single = Graph([x.of_dtype(np.dtype(np.float32)) if x.dtype == np.float64 else x for x in graph.inputs])
     single = graph.replaced(inputs=single.inputs)
-    results = Planner(with_gradients(single, []))(*narrow)
+    results = Planner(with_gradients(single))(*narrow)
     for y, expected in zip(results, back(*arrays, *outputs), strict=True):
         assert y.dtype == np.float32
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)

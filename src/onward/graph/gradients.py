@@ -21,19 +21,16 @@ PREFIX = "gradient/"  # of the names of values in graphs of gradients
 SCAN = {"body", "num_scan_inputs", "captured"}  # the attributes of a loop that runs forward along first axes
 
 
-def with_gradients(graph: Graph, weights: Sequence[str]) -> Graph:
-    """Return the graph of the gradients with respect to the inputs that are floats, and to some constants.
+def with_gradients(graph: Graph) -> Graph:
+    """Return the graph of the gradients with respect to the inputs that are floats.
 
-    It has the inputs of the graph, whose dtypes and axes must be declared, then these constants, the weights,
-    and then the gradients with respect to the outputs. Raises ArgumentError, which names the node, for an
-    operation without a rule.
+    It has the inputs of the graph, whose dtypes and axes should be declared, and then the gradients with
+    respect to the outputs. Raises ArgumentError, which names the node, for an operation without a rule.
     """
-    constants = dict(graph.constants)
-    arrays = {name: constants.pop(name) for name in weights}
-    inputs = [*graph.inputs, *(Input(name, array.dtype, array.shape) for name, array in arrays.items())]
-    known = infer(graph.replaced(inputs=inputs, constants=constants), open_signatures(inputs))
+    inputs = list(graph.inputs)
+    known = infer(graph, open_signatures(inputs))
     floats = [each.name for each in inputs if each.dtype is not None and each.dtype.kind == "f"]
-    back = _Back(graph.nodes, constants, floats, known)
+    back = _Back(graph.nodes, graph.constants, floats, known)
     for place, name in enumerate(graph.outputs):
         gradient, y = back.steps.graph.add_input(f"{PREFIX}output {place}"), known.get(name)
         axes = None if y is None else tuple(str(n) if isinstance(n, Size) else n for n in y.shape)

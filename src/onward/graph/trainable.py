@@ -13,7 +13,7 @@ from ..core.identity import Identity
 from ..errors import ArgumentError
 from .declared import as_declared
 from .gradients import with_gradients
-from .graph import Graph, Input, bodies
+from .graph import Graph, bodies
 from .inference import infer, open_signatures
 from .node import AnyArray, Node
 from .operations import OPERATIONS
@@ -181,15 +181,12 @@ class Trainable:
             raise ArgumentError("the model has no weights of float32 or float64 to train")
         self.inputs = graph.inputs
         weighted = _with_weighted_cells(graph)
-        constants = dict(weighted.constants)
-        arrays = {name: constants.pop(name) for name in self.names}
-        inputs = [*graph.inputs, *(Input(name, array.dtype, array.shape) for name, array in arrays.items())]
-        self.forward = Planner(simplify(weighted.replaced(inputs=inputs, constants=constants)))
+        self.forward = Planner(simplify(weighted.with_inputs(self.names)))
 
     @cached_property
     def backward(self) -> Planner:
         """From the inputs, the weights and the gradients of the outputs to those of the first two."""
-        return Planner(simplify(with_gradients(self.forward.graph, [])))
+        return Planner(simplify(with_gradients(self.forward.graph)))
 
     def arrays(self, x: Any) -> list[AnyArray]:
         """Return the checked inputs: x, or all of a tuple. Raises ArgumentError, ShapeError, DtypeError."""

@@ -30,7 +30,7 @@ NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dic
 
 
 class _Planners(dict[Any, Any]):
-    """The planners of gradients, by dtype and whether there are lengths; copies of a layer share them.
+    """The planners of training, by dtype and whether there are lengths; copies of a layer share them.
 
     Pickles leave them out.
     """
@@ -118,7 +118,7 @@ class Layer(BaseModel):
         x, shape = cache if isinstance(cache, tuple) and len(cache) == 2 else (None, None)
         if not isinstance(x, np.ndarray) or not isinstance(shape, tuple):
             raise self._foreign_cache()
-        weights, planner = self._weights, self._gradients(x.dtype)
+        weights, (_, planner) = self._weights, self._trainable(x.dtype)
         given = (weights[name] for name in self._names_in_graphs())
         dy = arrays.contiguous(arrays.as_gradient(dy, shape, x.dtype))
         dx, *found = planner(arrays.contiguous(x), *given, dy)
@@ -130,17 +130,17 @@ class Layer(BaseModel):
         return self._weights
 
     @cached_property
-    def _of_gradients(self) -> _Planners:
+    def _of_weights(self) -> _Planners:
         return _Planners()
 
-    def _gradients(self, dtype: FloatDtype, lengths: bool = False) -> Any:
-        """The planner of the gradients in a dtype, which is the same for all weights."""
-        found = self._of_gradients.get((dtype, lengths))
+    def _trainable(self, dtype: FloatDtype, lengths: bool = False) -> tuple[Any, Any]:
+        """The planners of the layer and of its gradients in a dtype, which are the same for all weights."""
+        found = self._of_weights.get((dtype, lengths))
         if found is None:
             names = list(self._names_in_graphs())
-            found = facade.call("gradients_of", self._in_graphs(), names, dtype, lengths)
-            self._of_gradients[dtype, lengths] = found
-        return found
+            found = facade.call("trainable", self._in_graphs(), names, dtype, lengths)
+            self._of_weights[dtype, lengths] = found
+        return found  # type: ignore[no-any-return]
 
     def _in_graphs(self) -> Self:
         """The layer whose graph has the gradients."""
@@ -276,7 +276,7 @@ class Layer(BaseModel):
 
     def __getstate__(self) -> dict[str, Any]:
         # copied in one step: another thread may be adding a derived attribute; copies share the planners
-        state = self.__dict__.copy() | {"_of_gradients": self._of_gradients}
+        state = self.__dict__.copy() | {"_of_weights": self._of_weights}
         return {name: value for name, value in state.items() if name not in DERIVED}
 
     def checked_weights(

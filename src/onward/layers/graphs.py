@@ -28,11 +28,14 @@ def planner_of(model: BaseModel, with_state: bool, lengths: bool = False) -> Pla
     return Planner(simplify(graph if with_state else from_zeros(graph)))
 
 
-def gradients_of(layer: BaseModel, names: Sequence[str], dtype: FloatDtype, lengths: bool) -> Planner:
-    """Return the planner of the gradients of a layer with respect to its inputs and some weights."""
+def trainable(
+    layer: BaseModel, names: Sequence[str], dtype: FloatDtype, lengths: bool
+) -> tuple[Planner, Planner]:
+    """Return the planners of a layer and of its gradients, which take some weights as inputs."""
     twin = copy.copy(layer)
     vars(twin)["dtype"] = dtype
-    return Planner(simplify(with_gradients(graph_of(twin, lengths), names)))
+    graph = simplify(graph_of(twin, lengths).with_inputs(names))
+    return Planner(graph), Planner(simplify(with_gradients(graph)))
 
 
 def graph_of(

@@ -106,7 +106,9 @@ class Recurrence(Quantizable, Stateful[Any]):
         """
         self._check_gradients()
         inputs = self.inputs(x, state, lengths)
-        return *self.outputs(inputs, *self._run(inputs)), Cache(inputs, None)
+        run, _ = self._trainable(self.dtype, inputs.lengths is not None)
+        results = run(*self._given(inputs), *self._weights.values())
+        return *self.outputs(inputs, *results), Cache(inputs, None)
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
         """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
@@ -127,7 +129,8 @@ class Recurrence(Quantizable, Stateful[Any]):
                 x = np.where(is_valid[..., None], inputs.x, self.dtype.type(0))
                 inputs = Inputs(x, *inputs[1:])
             given = *self._given(inputs), *self._weights.values(), arrays.contiguous(steps), *after
-            results = list(self._gradients(self.dtype, inputs.lengths is not None)(*given))
+            _, back = self._trainable(self.dtype, inputs.lengths is not None)
+            results = list(back(*given))
         of_inputs, found = results[: 1 + len(after)], results[1 + len(after) :]
         return *self.outputs(inputs, *of_inputs), dict(zip(self._weights, found, strict=True))
 

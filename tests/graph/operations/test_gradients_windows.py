@@ -75,7 +75,7 @@ def test_one_program_has_the_gradients_of_all_lengths(operation: str) -> None:
         graph.outputs = (graph.add("Conv", x, W, strides=[2], pads=[1, 1]),)
     else:
         graph.outputs = (graph.add(operation, x, kernel_shape=[3], strides=[2], pads=[1, 1]),)
-    run, back = Planner(graph), Planner(with_gradients(graph, list(graph.constants)))
+    run, back = Planner(graph), Planner(with_gradients(graph.with_inputs(graph.constants)))
     for batch, steps in ((2, 41), (3, 52), (5, 77), (4, 50)):
         array = rng.standard_normal((batch, 3, steps)).astype(np.float32)
         (y,) = run(array)

@@ -82,7 +82,7 @@ def test_gradients_with_constant_weights_equal_central_differences(
     graph = graph_of(kind, arrays, options, True, False)
     for output in graph.outputs:
         graph.outputs = (output,)
-        run, back = Planner(graph), Planner(with_gradients(graph, []))
+        run, back = Planner(graph), Planner(with_gradients(graph))
         given = [arrays[0], *arrays[5:]]
         (y,) = run(*given)
         dy, rng = np.random.default_rng(0).standard_normal(y.shape), np.random.default_rng(1)
@@ -100,4 +100,4 @@ def test_a_cell_without_gradients_is_named() -> None:
     graph = graph_of("LSTM", arrays, {"clip": 0.5}, False, False)
     outputs = Planner(graph)(*arrays)
     with pytest.raises(ArgumentError, match=r"LSTM.* has no gradients"):
-        Planner(with_gradients(graph, []))(*arrays, *outputs)
+        Planner(with_gradients(graph))(*arrays, *outputs)
