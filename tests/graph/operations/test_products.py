@@ -59,6 +59,8 @@ def test_sums_begin_with_a_bias_if_both_it_and_the_matrix_are_constant_or_the_ma
                 beta = dtype(attributes.get("beta", 1))
                 scaled = OPERATIONS["Mul"].compute([beta, bias], {})
                 expected = OPERATIONS["Add"].compute([*expected, *scaled], {})
+        if begins:  # a sum of zeros that are all negative may be 0
+            found, expected = [found[0] + 0], [expected[0] + 0]
         assert bits(found[0]) == bits(expected[0]), (operation, attributes, constants)
 
 
