@@ -146,26 +146,16 @@ class WeightedModel(BaseModel):
         if x is, and None for integers. Raises ShapeError, DtypeError, ArgumentError.
         """
         trainable = self._trainable
-        if (
-            not isinstance(cache, GraphCache)
-            or len(cache.inputs) != len(trainable.inputs)
-            or dstate is not None
-        ):
-            raise ArgumentError(f"the cache or dstate was not returned by the forward method of {self!r}")
-        given = [self.as_batch(np.asarray(dy), is_back=True)] if len(cache.outputs) == 1 else list(dy)
-        if len(given) != len(cache.outputs):
-            raise ArgumentError(
-                f"dy has {len(given)} arrays; expected {len(cache.outputs)}, one for each output"
-            )
-        dys = [
-            np.zeros(shape, dtype)
-            if each is None or dtype.kind != "f"
-            else arrays.as_gradient(each, shape, dtype)
-            for each, (shape, dtype) in zip(given, cache.outputs, strict=True)
-        ]
-        found = trainable.backward(
-            *cache.inputs, *self.trained_weights().values(), *map(arrays.contiguous, dys)
-        )
+        if not isinstance(cache, GraphCache) or len(cache.inputs) != len(trainable.inputs):
+            raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
+        if dstate is not None:
+            raise ArgumentError(f"{self!r} takes no gradient of a state: its states are outputs")
+        count = len(cache.outputs)
+        given = [self.as_batch(arrays.as_array(dy, "dy"), is_back=True)] if count == 1 else list(dy)
+        if len(given) != count:
+            raise ArgumentError(f"dy has {len(given)} arrays; expected {count}, one for each output")
+        dys = [_gradient(each, *output) for each, output in zip(given, cache.outputs, strict=True)]
+        found = trainable.backward(*cache.inputs, *self.trained_weights().values(), *dys)
         dx, gradients = trainable.of_inputs(found)
         return tuple(dx) if cache.is_tuple else dx[0], None, gradients
 
