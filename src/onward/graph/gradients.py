@@ -28,7 +28,7 @@ def with_gradients(graph: Graph) -> Graph:
     respect to the outputs. Raises ArgumentError, which names the node, for an operation without a rule.
     """
     inputs = list(graph.inputs)
-    known = infer(graph, open_signatures(inputs))
+    known = infer(graph, open_signatures(inputs), ignored=(OnwardError,))
     floats = [each.name for each in inputs if each.dtype is not None and each.dtype.kind == "f"]
     back = _Back(graph.nodes, graph.constants, floats, known)
     for place, name in enumerate(graph.outputs):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.cell import Cell
 from ..core.identity import Identity
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OnwardError
 from .declared import as_declared
 from .gradients import with_gradients
 from .graph import Graph, bodies
@@ -131,7 +131,7 @@ def _with_weighted_cells(graph: Graph) -> Graph:
     """Return the graph with the weights of its cells as constants. Raises ArgumentError."""
     prefixes = {Identity(cell): prefix for prefix, cell in cells_of(graph).items()}
     constants, nodes = dict(graph.constants), list[Node]()
-    known = infer(graph, open_signatures(graph.inputs)) if prefixes else {}
+    known = infer(graph, open_signatures(graph.inputs), ignored=(OnwardError,)) if prefixes else {}
 
     def added(node: Node) -> Iterator[Node]:
         cell = node.attributes.get("cell")
