@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,18 +31,7 @@ WEIGHTS: Mapping[str, Sequence[int]] = {
     "Gather": (0,),
 }
 # Operations through which a constant remains a weight.
-PASSING = {
-    "Cast",
-    "Expand",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-}
+PASSING = frozenset("Cast Expand Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 PRODUCTS = {"MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose"}
 ELEMENTWISE = {"Add", "Mul"}
 
@@ -66,21 +55,17 @@ def weights_of(graph: Graph) -> dict[str, AnyArray]:
     to them; a single number only if it is added to a product. The weights of a cell have the name of its
     node in front of theirs.
     """
-    used, after_products = set[str](), set[str]()
+    products, single = set[str](), set[str]()  # values that are products, and where a single number may be
     for node in graph.nodes:
-        if node.operation in PRODUCTS or (node.operation in PASSING and node.inputs[0] in after_products):
-            after_products.update(node.outputs)
-    found = _used_as_weights(graph.nodes)
-    for node in graph.nodes:
-        if node.operation not in ELEMENTWISE or not after_products.isdisjoint(node.inputs):
-            used.update(node.inputs)
+        if node.operation in PRODUCTS or (node.operation in PASSING and node.inputs[0] in products):
+            products.update(node.outputs)
+        if node.operation not in ELEMENTWISE or not products.isdisjoint(node.inputs):
+            single.update(node.inputs)
+    names = _used_as_weights(graph.nodes) - graph.defaults
     weights = {
         name: array
         for name, array in graph.constants.items()
-        if name in found
-        and name not in graph.defaults
-        and _is_weight(array)
-        and (array.size > 1 or name in used)
+        if name in names and _is_weight(array) and (array.size > 1 or name in single)
     }
     for prefix, cell in cells_of(graph).items():
         weights |= {f"{prefix}.{name}": array for name, array in cell.weights.items()}
@@ -92,22 +77,18 @@ def _is_weight(array: AnyArray) -> bool:
     return array.dtype in (np.float32, np.float64) and array.ndim > 0 and bool(np.isfinite(array).all())
 
 
-def _used_as_weights(nodes: Sequence[Node], outputs: Iterable[str] = ()) -> set[str]:
+def _used_as_weights(nodes: Sequence[Node]) -> set[str]:
     """Return the values that some nodes take as weights, directly or in their bodies."""
-    found = set(outputs)
+    found = set[str]()
     for node in reversed(nodes):
-        found.update(
-            node.inputs[place] for place in WEIGHTS.get(node.operation, ()) if place < len(node.inputs)
-        )
+        places = (place for place in WEIGHTS.get(node.operation, ()) if place < len(node.inputs))
+        found.update(node.inputs[place] for place in places)
         if node.operation in PASSING and not found.isdisjoint(node.outputs):
             found.add(node.inputs[0])
         for body in bodies(node):
-            inner = _used_as_weights(body.nodes)
-            count = node.captured
-            captured = zip(
-                body.inputs[len(body.inputs) - count :], node.inputs[len(node.inputs) - count :], strict=True
-            )
-            found.update(outer for declared, outer in captured if declared.name in inner)
+            inner, captured = _used_as_weights(body.nodes), node.inputs[len(node.inputs) - node.captured :]
+            own = body.inputs[len(body.inputs) - node.captured :]
+            found.update(outer for x, outer in zip(own, captured, strict=True) if x.name in inner)
     return found - {""}
 
 
@@ -170,17 +151,18 @@ def _with_weighted_cells(graph: Graph) -> Graph:
 
 
 class Trainable:
-    """A graph without defaults, and its gradients, for all values of its weights.
+    """A graph without defaults, and its gradients, for all values of some weights.
 
     Raises ArgumentError, which names the node, if an operation has no gradient.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.names = tuple(weights_of(graph))
-        if not self.names:
+    def __init__(self, graph: Graph, weights: Mapping[str, AnyArray]) -> None:
+        if not weights:
             raise ArgumentError("the model has no weights of float32 or float64 to train")
-        self.inputs = graph.inputs
+        self.inputs, self.names = graph.inputs, tuple(weights)
         weighted = _with_weighted_cells(graph)
+        unused = {name: array for name, array in weights.items() if name not in weighted.constants}
+        weighted = weighted.replaced(constants=weighted.constants | unused)
         self.forward = Planner(simplify(weighted.with_inputs(self.names)))
 
     @cached_property

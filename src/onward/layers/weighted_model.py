@@ -62,7 +62,7 @@ class WeightedModel(BaseModel):
         """The graph whose weights are inputs, which is the same for all weights."""
         from ..graph.trainable import Trainable  # slow to import
 
-        return Trainable(self.general.of_sequences.graph.with_defaults())
+        return Trainable(self.general.of_sequences.graph.with_defaults(), self.trained_weights())
 
     @property
     def general(self) -> Any:

@@ -4,6 +4,7 @@ An operation has a rule, or is a composition of operations that have one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ class Differentiation:
         wanted = [place for place, name in enumerate(differentiable(node)) if name in self._depends]
         if not wanted:
             return
-        if operation not in {*RULES, *RULES_OF_SEVERAL} and OPERATIONS[operation].formula is None:
+        has_rule = operation in RULES or operation in RULES_OF_SEVERAL
+        if not has_rule and OPERATIONS[operation].formula is None:
             raise ArgumentError(f"the operation {operation} has no gradient")
         options = {**node.attributes, "of": operation, "count": count, "wanted": wanted}
         values = (*given, *(name or None for name in (*node.outputs, *node.inputs)))
@@ -142,7 +144,7 @@ def gradient(*values: Any, of: str, count: int, wanted: Sequence[int], **attribu
         found = RULES_OF_SEVERAL[of](dys, ys, *inputs, **attributes)
     else:
         found = _of_composition(dys, inputs, of, wanted, attributes)
-    gradients = dict(enumerate(found))
+    gradients = dict(enumerate(islice(found, max(wanted) + 1)))
     for place in wanted:
         x, dx = inputs[place], gradients.get(place)
         yield gradients_movement.zeros_like(x) if dx is None else _summed(dx, x)
