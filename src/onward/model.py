@@ -297,10 +297,10 @@ class Model(_core.DirectCalls, WeightedModel):
         """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
         if state is not None or (lengths is not None and self.layout is not None):
             raise ArgumentError(f"{self!r} does not take a batch of sequences of equal length alone")
-        planner = self.general.of_sequences.planner
-        if len(planner.graph.inputs) != 1:
-            raise ArgumentError(f"{self!r} does not take one array alone")
-        y, *others = planner(as_declared(planner.graph.inputs[0], x))
+        planner, given = self.general.of_sequences.planner, x if isinstance(x, tuple) else (x,)
+        if len(planner.graph.inputs) != len(given):
+            raise ArgumentError(f"{self!r} does not take {len(given)} arrays; pass a tuple of all inputs")
+        y, *others = planner(*map(as_declared, planner.graph.inputs, given))
         return [y, *others] if others else self.as_batch(y), None
 
     def as_batch(self, y: Array, is_back: bool = False) -> Array:

@@ -115,6 +115,22 @@ def test_a_model_without_time_trains_on_rows() -> None:
     assert history.losses[-1] < 0.7 * history.losses[0]
 
 
+def test_a_model_of_two_inputs_trains_on_tuples() -> None:
+    rng, graph = np.random.default_rng(0), Graph()
+    a, b = (graph.add_input(name, np.float32, ("batch", 3)) for name in "ab")
+    W = graph.add_constant(rng.standard_normal((3, 2)).astype(np.float32), "W")
+    graph.outputs = (graph.add("MatMul", graph.add("Mul", a, b), W),)
+    graph.declared_outputs = (Input("y"),)
+    model, x = Model(graph), tuple(rng.standard_normal((2, 17, 3)).astype(np.float32))
+    data = [(x, rng.standard_normal((17, 2)).astype(np.float32))]
+    history = train.fit(
+        model, data, loss="mse", optimizer=train.Adam(0.1), epochs=9, validation=data, progress=False
+    )
+    assert history.validation_losses[-1] < history.losses[0]
+    with pytest.raises(ArgumentError, match=r"x has 1 arrays; expected a tuple with .* each of \(a, b\)"):
+        model.forward(x[0])
+
+
 def in_float64(graph: Graph) -> Graph:
     """The same graph in double precision."""
 

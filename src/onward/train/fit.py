@@ -366,9 +366,10 @@ def score(model: BaseModel, data: Data, loss: Loss) -> Score:
 
 def _lengths(model: BaseModel, batch: Batch) -> NDArray[np.int64] | None:
     """Return the lengths of the sequences of a batch, or None if all have every step."""
-    steps = np.shape(batch.x)[1 if rows_first(model) else 0]
-    lengths = None if batch.lengths is None else np.asarray(batch.lengths)
-    return None if lengths is None or (lengths == steps).all() else lengths
+    if batch.lengths is None:
+        return None
+    steps, lengths = np.shape(batch.x)[1 if rows_first(model) else 0], np.asarray(batch.lengths)
+    return None if (lengths == steps).all() else lengths
 
 
 def valid_rows(model: BaseModel, batch: Batch, y: Array) -> NDArray[np.bool_]:
