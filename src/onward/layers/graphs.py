@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.arrays import Array, FloatDtype
+from ..core.arrays import Array
 from ..errors import ArgumentError
-from ..graph.gradients import with_gradients
 from ..graph.graph import Graph, Input
 from ..graph.over_time.named_carries import from_zeros
 from ..graph.plan.planner import Planner
@@ -26,16 +22,6 @@ def planner_of(model: BaseModel, with_state: bool, lengths: bool = False) -> Pla
     """Return the planner of a layer or a Sequential, whose graph takes and returns states if `with_state`."""
     graph = graph_of(model.frozen(), lengths, is_layer=True)
     return Planner(simplify(graph if with_state else from_zeros(graph)))
-
-
-def trainable(
-    layer: BaseModel, names: Sequence[str], dtype: FloatDtype, lengths: bool
-) -> tuple[Planner, Planner]:
-    """Return the planners of a layer and of its gradients, which take some weights as inputs."""
-    twin = copy.copy(layer)
-    vars(twin)["dtype"] = dtype
-    graph = simplify(graph_of(twin, lengths).with_inputs(names))
-    return Planner(graph), Planner(simplify(with_gradients(graph)))
 
 
 def graph_of(
