@@ -42,6 +42,7 @@ facade.register(
         "quantize": "onward.layers.quantize",
         "stream": "onward.streaming.layers",
         "trace": "onward.tracing.trace",
+        "trainable": "onward.layers.trainable",
         "weights_for": "onward.formats",
     }
 )

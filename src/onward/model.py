@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 
 import onward._core as _core
 
-from .core import facade
-from .core.arrays import Shape
+from .core.arrays import Array, Shape
 from .core.recent import Recent
 from .errors import ArgumentError
 from .graph.declared import as_declared, check_call, open_sizes, zeros_of
@@ -21,8 +20,8 @@ from .graph.graph import Graph
 from .graph.over_time.memory import in_blocks
 from .graph.plan.planner import Planner, size_of_weights
 from .graph.simplification.simplify import simplify
-from .layers.base_model import BaseModel, IncompatibleKeys
 from .layers.quantize import check_outputs
+from .layers.weighted_model import WeightedModel
 
 # What a call does not need is imported where it is used: opening a model must be fast.
 
@@ -36,14 +35,14 @@ if TYPE_CHECKING:
     from .tracing.trace import Trace
 
 
-class Model(_core.DirectCalls, BaseModel):
+class Model(_core.DirectCalls, WeightedModel):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
     `inputs` and `outputs` are the names. Inputs with default values may be omitted, as may the initial states
     of recurrent layers, which are then zeros. A model of PyTorch takes and returns the tuples, lists and
     dicts of its forward(): the result is what forward() returns, or a tuple of that and the new values of the
     buffers that it changes. Variables of TensorFlow Lite have their initial values in every call; `stream`
-    keeps them. What the core does not support runs in NumPy. The weights are fixed; there are no gradients.
+    keeps them. What the core does not support runs in NumPy. `onward.train.fit` trains its weights.
 
     Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
     A model whose only input is a batch of sequences also takes `lengths` (B,), the number of valid steps
@@ -76,12 +75,14 @@ class Model(_core.DirectCalls, BaseModel):
         self._models: dict[str, Model] = {}  # for all sizes, and of sequences that start at zeros
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
         self._streamed: Recent[Streamed] = Recent()  # by arguments
-        self._planner = self._variant(frozenset())
-        self._names = tuple(declared.name for declared in self._planner.graph.inputs)
+        # the programs of the graph with these defaults, also of the planner for other weights
+        self._names = tuple(declared.name for declared in graph.with_defaults().inputs)
+        self._programs = _core.Plans(self._names, [])
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
-        _core.DirectCalls.__init__(self, self._planner.ready, -1 if graph.structure else self._in_order)
+        _core.DirectCalls.__init__(self, self._programs, -1 if graph.structure else self._in_order)
+        self._variant(frozenset())
 
     def _call(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:  # without a plan in the core
         results = self.results(args, inputs)
@@ -97,7 +98,7 @@ class Model(_core.DirectCalls, BaseModel):
     @property
     def planner(self) -> Planner:
         """What runs the graph, simplified and with the default values of its inputs."""
-        return self._planner
+        return self._variant(frozenset())
 
     def results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Run the model and return its outputs, which are not packed in containers."""
@@ -105,7 +106,7 @@ class Model(_core.DirectCalls, BaseModel):
             args, inputs = self._graph.structure.flatten(args, inputs)
         if "lengths" in inputs and "lengths" not in self._inputs:
             return self.general.with_lengths(args, **inputs)
-        if len(args) <= self._in_order and (results := self._planner.ready(args, inputs)) is not None:
+        if len(args) <= self._in_order and (results := self._programs(args, inputs)) is not None:
             return results
         _, planner, arrays = self.checked(args, inputs)
         return planner(*arrays)
@@ -145,7 +146,7 @@ class Model(_core.DirectCalls, BaseModel):
         """The inputs that a call may omit, because recurrent layers start at zeros without them."""
         from .graph.over_time.named_carries import initial_states
 
-        return initial_states(self._planner.graph)
+        return initial_states(self.planner.graph)
 
     def general_graph(self, fixed: Mapping[str, Any] | None = None) -> Graph:
         """Return the graph of `general`; some inputs may be fixed."""
@@ -183,7 +184,10 @@ class Model(_core.DirectCalls, BaseModel):
         if replaced not in self._variants:
             graph = self._graph.with_defaults(replaced)
             size = size_of_weights(graph)
-            self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=in_blocks)
+            ready = None if replaced else self._programs
+            self._variants[replaced] = Planner(
+                simplify(graph), weights_size=size, in_blocks=in_blocks, ready=ready
+            )
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -291,16 +295,27 @@ class Model(_core.DirectCalls, BaseModel):
 
     def run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
         """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
-        if self.layout is None or state is not None or lengths is not None:
+        if state is not None or (lengths is not None and self.layout is not None):
             raise ArgumentError(f"{self!r} does not take a batch of sequences of equal length alone")
-        planner = self.general.of_sequences.planner
-        y, *others = planner(as_declared(planner.graph.inputs[0], x))
-        if others:
-            return [y, *others], None
-        time, batch = self.general.output_axes
-        if time is None or batch is None:
-            return y if batch is None else np.moveaxis(y, batch, 0), None
-        return np.moveaxis(y, (time, batch), (1, 0) if self.batch_first else (0, 1)), None
+        planner, given = self.general.of_sequences.planner, x if isinstance(x, tuple) else (x,)
+        if len(planner.graph.inputs) != len(given):
+            raise ArgumentError(f"{self!r} does not take {len(given)} arrays; pass a tuple of all inputs")
+        y, *others = planner(*map(as_declared, planner.graph.inputs, given))
+        return [y, *others] if others else self.as_batch(y), None
+
+    def as_batch(self, y: Array, is_back: bool = False) -> Array:
+        time, batch = (None, None) if self.layout is None else self.general.output_axes
+        if batch is None:
+            return y
+        source = (batch,) if time is None else (time, batch)
+        target = (0,) if time is None else (1, 0) if self.batch_first else (0, 1)
+        return np.moveaxis(y, target, source) if is_back else np.moveaxis(y, source, target)
+
+    def _restart(self, graph: Graph) -> None:
+        self._graph = graph
+        self._models, self._variants, self._streamed = {}, {}, Recent()
+        self.__dict__.pop("_from_zeros", None)
+        self._programs.replace([])
 
     @property
     def layout(self) -> Layout | None:
@@ -406,37 +421,18 @@ class Model(_core.DirectCalls, BaseModel):
     @property
     def programs(self) -> list[Program]:
         """The programs that calls have needed so far; their guards tell for which sizes they hold."""
-        return self._planner.programs
+        return self.planner.programs
 
     def steps(self, *inputs: ArrayLike, calls: int = 20) -> list[tuple[str, float]]:
         """Return the steps of the plan for these inputs with the median time of each, in seconds."""
-        arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
-        self._planner(*arrays)
-        return list(self._planner.find(arrays).timed(arrays, calls))
+        arrays = [as_declared(d, a) for d, a in zip(self.planner.graph.inputs, inputs, strict=True)]
+        self.planner(*arrays)
+        return list(self.planner.find(arrays).timed(arrays, calls))
 
     def summary_rows(self) -> list[Row]:
         from .graph.summary import summarize
 
         return summarize(self.general.graph).rows
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return a copy of each constant of the source, by name."""
-        return {name: array.copy() for name, array in self._graph.constants.items()}
-
-    def weights_by_name(self) -> dict[str, Any]:
-        return self._described()[1]
-
-    def checked_weights(
-        self, state_dict: Mapping[str, Any], strict: bool = True
-    ) -> tuple[dict[str, Any], IncompatibleKeys]:
-        raise ArgumentError(f"the weights of {self!r} are fixed: change its source, or use model.layers()")
-
-    def description(self) -> dict[str, Any]:
-        """The graph as JSON. Raises ArgumentError, which names the node, if it runs a Python function."""
-        return {"type": "Model", **self._described()[0]}
-
-    def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return facade.call("describe", self.general_graph())  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         from .graph.summary import described

@@ -29,6 +29,7 @@ WITHOUT_STEPS = {
         RARE: "BitCast BitShift TensorScatter MaxUnpool Det GridSample AffineGrid",
         "it is a function of NumPy, for code that is recorded": "NumPy",
         "it runs once, at the end of a stream": "PadEnd",
+        "it packs weights that differ in each call": "WeightedRecurrent RecurrentGradient",
         "it joins the sums of lanes in the order of a whole call": "RunningSum",
     }.items()
     for name in names.split()

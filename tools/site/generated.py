@@ -14,6 +14,7 @@ from onward.formats.onnx.opsets import MICROSOFT
 from onward.formats.tflite import translate as tflite
 from onward.formats.torch.aten.operators import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
+from onward.graph.operations.gradient import RULES, RULES_OF_SEVERAL
 from onward.graph.operations.modules import MODULES
 from onward.layers.base import Layer
 
@@ -42,10 +43,15 @@ def command_line() -> str:
 
 def onnx_operators() -> str:
     rows = [
-        (f"`{name}`", yes(each.lower or each.expand), yes(each.stream or each.stream_by_place))
+        (
+            f"`{name}`",
+            yes(each.lower or each.expand),
+            yes(each.stream or each.stream_by_place),
+            yes(name in {"Scan", *RULES, *RULES_OF_SEVERAL}),
+        )
         for name, each in ((name, OPERATIONS[name]) for name in sorted(MODULES))
     ]
-    return table(["operation", "runs in the core", "streams"], rows)
+    return table(["operation", "runs in the core", "streams", "has a gradient"], rows)
 
 
 def microsoft_operators() -> str:
@@ -86,10 +92,8 @@ def layers() -> str:
         layer = getattr(onward, name)
         if inspect.isclass(layer) and issubclass(layer, Layer):
             summary = inspect.getdoc(layer).split("\n\n")[0].replace("\n", " ")
-            rows.append(
-                (f"[`{name}`](layers.md#onward.{name})", summary, yes(layer.backward is not Layer.backward))
-            )
-    return table(["layer", "", "trains"], rows)
+            rows.append((f"[`{name}`](layers.md#onward.{name})", summary))
+    return table(["layer", ""], rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from ..errors import ArgumentError
+from ..errors import OnwardError
 from .graph import Graph, Input, used_names
 from .inference import infer, open_signatures
-from .node import AnyArray, Node
+from .node import AnyArray, Naming, Node, Operand, Signature
 from .operations.control import loop_inputs
-from .operations.gradient import RULES, differentiable
+from .operations.gradient import Differentiation
 from .size import Size
 from .writer import Recorder
 
@@ -23,26 +21,23 @@ PREFIX = "gradient/"  # of the names of values in graphs of gradients
 SCAN = {"body", "num_scan_inputs", "captured"}  # the attributes of a loop that runs forward along first axes
 
 
-def with_gradients(graph: Graph, weights: Sequence[str]) -> Graph:
-    """Return the graph of the gradients with respect to the inputs that are floats, and to some constants.
+def with_gradients(graph: Graph) -> Graph:
+    """Return the graph of the gradients with respect to the inputs that are floats.
 
-    It has the inputs of the graph, whose dtypes and axes must be declared, then these constants, the weights,
-    and then the gradients with respect to the outputs. Raises ArgumentError, which names the node, for an
-    operation without a rule.
+    It has the inputs of the graph, whose dtypes and axes should be declared, and then the gradients with
+    respect to the outputs. Raises ArgumentError, which names the node, for an operation without a rule.
     """
-    constants = dict(graph.constants)
-    arrays = {name: constants.pop(name) for name in weights}
-    inputs = [*graph.inputs, *(Input(name, array.dtype, array.shape) for name, array in arrays.items())]
-    known = infer(graph.replaced(inputs=inputs, constants=constants), open_signatures(inputs))
+    inputs = list(graph.inputs)
+    known = infer(graph, open_signatures(inputs), ignored=(OnwardError,))
     floats = [each.name for each in inputs if each.dtype is not None and each.dtype.kind == "f"]
-    back = _Back(graph.nodes, constants, floats)
+    back = _Back(graph.nodes, graph.constants, floats, known)
     for place, name in enumerate(graph.outputs):
-        shape, dtype = known[name].shape, known[name].dtype
-        gradient = back.steps.graph.add_input(f"{PREFIX}output {place}")
-        inputs.append(Input(gradient, dtype, tuple(str(n) if isinstance(n, Size) else n for n in shape)))
-        back.add(name, gradient)
+        gradient, y = back.steps.graph.add_input(f"{PREFIX}output {place}"), known.get(name)
+        axes = None if y is None else tuple(str(n) if isinstance(n, Size) else n for n in y.shape)
+        inputs.append(Input(gradient, None if y is None else y.dtype, axes))
+        back.gradients.add(name, gradient)
     back.run()
-    outputs = tuple(map(back.gradient, floats))
+    outputs = tuple(map(back.gradients.gradient, floats))
     return back.graph.replaced(inputs=inputs, outputs=outputs, of_layers=graph.of_layers).without_unused()
 
 
@@ -50,58 +45,41 @@ class _Back:
     """The way back through the nodes of a graph or of the body of a loop, which depend on some inputs."""
 
     def __init__(
-        self, nodes: Sequence[Node], constants: Mapping[str, AnyArray], inputs: Sequence[str]
+        self,
+        nodes: Sequence[Node],
+        constants: Mapping[str, AnyArray],
+        inputs: Sequence[str],
+        known: Mapping[str, Operand],
     ) -> None:
-        self._nodes, self._depends = list(nodes), set(inputs)
+        self._nodes, self._known = list(nodes), known
         self.steps = Recorder(Graph(), PREFIX)  # what computes the gradients
         for name, array in constants.items():
             self.steps.graph.add_constant(array, name)
-        for node in nodes:
-            if not self._depends.isdisjoint(node.inputs):
-                self._depends.update(node.outputs)
-        self.found = dict[str, str]()  # the gradients so far, by the names of values
+        self.gradients = Differentiation(self.steps, inputs, self._is_float)
+        self.gradients.follow(nodes)
+
+    def _is_float(self, name: str) -> bool:
+        """Whether a value holds floats, which is assumed of values about which nothing is known."""
+        return name not in self._known or self._known[name].dtype.kind == "f"
 
     @property
     def graph(self) -> Graph:
         """The nodes, and behind them those of the gradients."""
         return self.steps.graph.replaced(nodes=[*self._nodes, *self.steps.graph.nodes])
 
-    def add(self, name: str, gradient: str) -> None:
-        """Add a part of the gradient with respect to a value."""
-        if name in self._depends:
-            before = self.found.get(name)
-            self.found[name] = self.steps.add("Add", before, gradient) if before else gradient
-
-    def gradient(self, name: str) -> str:
-        """Return the gradient with respect to a value, which is 0 if the outputs do not depend on it."""
-        return self.found.get(name) or self._zeros(name)
-
-    def _zeros(self, name: str) -> str:
-        zero = self.steps.add("CastLike", self.steps.cast(0, np.float32), name)
-        return self.steps.add("Expand", zero, self.steps.add("Shape", name))
-
     def run(self) -> None:
         """Add the gradients with respect to all values, from those with respect to the outputs."""
         for place in reversed(range(len(self._nodes))):
             node = self._nodes[place]
-            given = [self.found.get(name) for name in node.outputs]
+            given = [self.gradients.found.get(name) for name in node.outputs]
             if not any(given):
                 continue
-            self.steps.label = node.name, node.source
-            if node.operation == "Scan" and SCAN.issuperset(node.attributes):
-                self._nodes[place] = self._through_scan(node, given)
-            elif node.operation in RULES:
-                self._through(node, given)
-            else:
-                raise ArgumentError(f"{node} has no gradient")
-
-    def _through(self, node: Node, given: Sequence[str | None]) -> None:
-        inputs, count = differentiable(node.operation, node.inputs), len(node.outputs)
-        options = {**node.attributes, "of": node.operation, "count": count}
-        values = (*given, *node.outputs, *node.inputs)
-        gradients = self.steps.add_all("Gradient", values, len(inputs), **options)
-        for name, gradient in zip(inputs, gradients, strict=True):
-            self.add(name, gradient)
+            self.steps.label = node.name, node.source or node.operation
+            with Naming(node):
+                if node.operation == "Scan" and SCAN.issuperset(node.attributes):
+                    self._nodes[place] = self._through_scan(node, given)
+                else:
+                    self.gradients.through(node, given)
 
     def _through_scan(self, node: Node, given: Sequence[str | None]) -> Node:
         """Add the gradients of a loop along first axes; return the loop with its states before each step."""
@@ -109,19 +87,23 @@ class _Back:
         own = [declared.name for declared in body.inputs]
         states, slices, outer = loop_inputs(own, node.captured, scans)
         around, count = dict(zip(own, node.inputs, strict=True)), len(states)
-        depending = (name for name in own if around[name] in self._depends)
-        inner = _Back(body.nodes, body.constants, (*states, *depending))
+        depending = (name for name in own if self.gradients.depends(around[name]))
+        inner = _Back(body.nodes, body.constants, (*states, *depending), self._in_body(body, around, slices))
         steps = inner.steps
         written = {place: gradient for place, gradient in enumerate(given) if gradient and place >= count}
         declared = [steps.graph.add_input(f"{PREFIX}output {place}") for place in (*range(count), *written)]
         for place, gradient in zip((*range(count), *written), declared, strict=True):
-            inner.add(body.outputs[place], gradient)
+            inner.gradients.add(body.outputs[place], gradient)
         inner.run()
-        summed, scanned = ([name for name in names if name in inner.found] for names in (outer, slices))
+        summed, scanned = (
+            [name for name in names if name in inner.gradients.found] for names in (outer, slices)
+        )
         sums = [steps.graph.add_input(f"{PREFIX}sum {name}") for name in summed]
-        outputs = list(map(inner.gradient, states))
-        outputs += [steps.add("Add", x, inner.found[name]) for x, name in zip(sums, summed, strict=True)]
-        outputs += [inner.found[name] for name in scanned]
+        outputs = list(map(inner.gradients.gradient, states))
+        outputs += [
+            steps.add("Add", x, inner.gradients.found[name]) for x, name in zip(sums, summed, strict=True)
+        ]
+        outputs += [inner.gradients.found[name] for name in scanned]
         # a step is computed again on the way back, which takes less time than to write and to read its values
         reverse = inner.graph.replaced(outputs=tuple(outputs)).without_unused()
         used = {*used_names(reverse.nodes), *outputs}
@@ -129,8 +111,8 @@ class _Back:
         loop = next(filter(None, node.outputs))
         saved = {name: f"{PREFIX}{loop}/{name}" for name in read if name in states}
         reverse.inputs = list(map(Input, (*declared[:count], *sums, *declared[count:], *read, *captured)))
-        first = [x or self._zeros(name) for x, name in zip(given[:count], node.inputs, strict=False)]
-        first += [self._zeros(around[name]) for name in summed]
+        first = [x or self.gradients.zeros(name) for x, name in zip(given[:count], node.inputs, strict=False)]
+        first += [self.gradients.zeros(around[name]) for name in summed]
         sequences = [*written.values(), *(saved.get(name) or around[name] for name in read)]
         options = {
             "body": reverse,
@@ -142,7 +124,18 @@ class _Back:
         values = (*first, *sequences, *(around[name] for name in captured))
         found = self.steps.add_all("Scan", values, len(outputs), **options)
         for name, gradient in zip((*states, *summed, *scanned), found, strict=True):
-            self.add(around[name], gradient)
+            self.gradients.add(around[name], gradient)
         more = body.replaced(outputs=(*body.outputs, *saved))
         changed = node.with_outputs(*node.outputs, *saved.values())
         return changed.with_attributes({**node.attributes, "body": more})
+
+    def _in_body(
+        self, body: Graph, around: Mapping[str, str], slices: Sequence[str]
+    ) -> Mapping[str, Operand]:
+        """Return what is known about the values of the body of a loop."""
+        found = {name: self._known[outer] for name, outer in around.items() if outer in self._known}
+        sliced = {
+            name: Signature(found[name].shape[1:], found[name].dtype) for name in slices if name in found
+        }
+        whole = {name: Signature(x.shape, x.dtype) for name, x in found.items()}
+        return infer(body, whole | sliced, ignored=(OnwardError,))

@@ -210,6 +210,13 @@ class Graph:
             defaults=self.defaults.difference(fixed),
         )
 
+    def with_inputs(self, names: Iterable[str]) -> Graph:
+        """Return a graph in which some constants are inputs, after the others."""
+        constants = dict(self.constants)
+        arrays = {name: constants.pop(name) for name in names}
+        more = [Input(name, array.dtype, array.shape) for name, array in arrays.items()]
+        return self.replaced(inputs=[*self.inputs, *more], constants=constants)
+
     def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed = set(self.outputs)

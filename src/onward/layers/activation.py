@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..core import activations, arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import Rng, generator, integer, probability
-from ..core.functions import activate, derivative, softmax
+from ..core.functions import activate, softmax
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
@@ -54,15 +54,6 @@ class Activation(Layer):
         x = self._floats(x, unknown)
         # in the core, 1 x + 0 turns -0 into 0
         return x.copy() if self.spec == "linear" else activate(activations.call(self.spec), x)
-
-    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
-        return self(x), self._floats(x, ())
-
-    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """dx = dy f'(x); at a kink of f, the derivative is that of PyTorch."""
-        self._check_cache(isinstance(cache, np.ndarray))
-        dy = arrays.as_gradient(dy, cache.shape, cache.dtype)
-        return dy * derivative(activations.call(self.spec), cache), {}
 
     def add_nodes(self, b: GraphBuilder, x: str) -> str:
         from ..graph.activation_names import OPERATORS, by_function  # slow to import

@@ -5,6 +5,7 @@ from __future__ import annotations  # importing np.random is slow
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..core import arrays, facade
-from ..core.arrays import Array, Shape
+from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, checked, generator, unknown_arguments
 from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError
 from .base_model import LOADING, BaseModel, IncompatibleKeys
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
 Draw: TypeAlias = "Callable[[np.random.Generator, Shape], Array]"  # of the initial values of a weight
 
 NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
+
+
+class _Planners(dict[Any, Any]):
+    """The planners of training, by dtype and whether there are lengths; copies of a layer share them.
+
+    Pickles leave them out.
+    """
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        return type(self), ()
 
 
 class Layer(BaseModel):
@@ -95,16 +109,53 @@ class Layer(BaseModel):
 
     def _forward(self, x: ArrayLike, lengths: ArrayLike | None, rng: Rng) -> tuple[Any, Any]:
         """Return y and the cache of a layer without a state."""
-        raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
+        self._check_gradients()
+        y = self(x)
+        return y, (self._floats(x, ()), y.shape)
 
     def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Any, dict[str, Array]]:
-        """Return dx and the gradients of the weights of a layer without a state."""
-        raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
+        """Return dx and the gradients of the weights of a layer without a state: those of its graph."""
+        x, shape = cache if isinstance(cache, tuple) and len(cache) == 2 else (None, None)
+        if not isinstance(x, np.ndarray) or not isinstance(shape, tuple):
+            raise self._foreign_cache()
+        weights, (_, planner) = self._weights, self._trainable(x.dtype)
+        given = (weights[name] for name in self._names_in_graphs())
+        dy = arrays.contiguous(arrays.as_gradient(dy, shape, x.dtype))
+        dx, *found = planner(arrays.contiguous(x), *given, dy)
+        gradients = dict(zip(self._names_in_graphs(), found, strict=True))
+        return dx, {name: gradients[name] for name in self.trained_weights()}
+
+    def _names_in_graphs(self) -> Iterable[str]:
+        """The weights that the output depends on, which are constants of these names in a graph."""
+        return self._weights
+
+    @cached_property
+    def _of_weights(self) -> _Planners:
+        return _Planners()
+
+    def _trainable(self, dtype: FloatDtype, lengths: bool = False) -> tuple[Any, Any]:
+        """The planners of the layer and of its gradients in a dtype, which are the same for all weights."""
+        found = self._of_weights.get((dtype, lengths))
+        if found is None:
+            names = list(self._names_in_graphs())
+            found = facade.call("trainable", self._in_graphs(), names, dtype, lengths)
+            self._of_weights[dtype, lengths] = found
+        return found  # type: ignore[no-any-return]
+
+    def _in_graphs(self) -> Self:
+        """The layer whose graph has the gradients."""
+        return self
+
+    def _check_gradients(self) -> None:
+        """Raise ArgumentError if the layer has no gradients, as quantized ones have none."""
 
     def _check_cache(self, fits: bool) -> None:
         """Raise ArgumentError unless a cache fits the layer."""
         if not fits:
-            raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
+            raise self._foreign_cache()
+
+    def _foreign_cache(self) -> ArgumentError:
+        return ArgumentError(f"cache was not returned by the forward method of {self!r}")
 
     def stream(self, batch: int | None = None) -> SequenceStream:
         """One sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
@@ -224,8 +275,9 @@ class Layer(BaseModel):
                 self._weights = {**self._weights, **of_leaf}  # a new dict: a running call keeps the old one
 
     def __getstate__(self) -> dict[str, Any]:
-        # copied in one step: another thread may be adding a derived attribute
-        return {name: value for name, value in self.__dict__.copy().items() if name not in DERIVED}
+        # copied in one step: another thread may be adding a derived attribute; copies share the planners
+        state = self.__dict__.copy() | {"_of_weights": self._of_weights}
+        return {name: value for name, value in state.items() if name not in DERIVED}
 
     def checked_weights(
         self, state_dict: Mapping[str, Any], strict: bool = True

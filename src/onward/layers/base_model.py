@@ -185,11 +185,11 @@ class BaseModel(FamiliarNames):
         return self(x), None
 
     def forward(self, *args: Any, **options: Any) -> Any:
-        """Raise ArgumentError: only layers have gradients."""
+        """Raise ArgumentError unless a model defines it."""
         raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
-        """Raise ArgumentError: only layers have gradients."""
+        """Raise ArgumentError unless a model defines it."""
         raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
 
     def stream(self, batch: int | None = None) -> Any:
@@ -221,6 +221,10 @@ class BaseModel(FamiliarNames):
         with LOADING:
             leaves = self.sublayers().items()
             return {prefix + name: w for prefix, leaf in leaves for name, w in leaf.own_weights.items()}
+
+    def trained_weights(self) -> Mapping[str, Array]:
+        """The weights that training changes, by name, without those of other layers."""
+        return self.own_weights
 
     def is_matrix(self, name: str, shape: Shape) -> bool:
         """Whether vectors are multiplied by a weight of some shape, so that quantization applies to it."""

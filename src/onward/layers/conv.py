@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 import onward._core as _core
 
+from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer
 from ..core.windows import Filters, Geometry, averaged, combined, geometry, spans, windows
@@ -71,6 +72,13 @@ class Spatial(Layer):
     def _slide(self, x: Array, g: Geometry) -> Array:
         """y (N, O, *out) from x (N, C, *sizes)."""
         raise NotImplementedError
+
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
+        x, shape = cache if isinstance(cache, tuple) and len(cache) == 2 else (None, ())
+        if not isinstance(x, np.ndarray) or x.ndim == self.axes + 2:
+            return super()._backward(dy, cache)
+        dx, gradients = super()._backward(arrays.as_array(dy, "dy")[None], (x[None], (1, *shape)))
+        return dx[0], gradients
 
 
 class Convolution(Spatial, Quantizable):
@@ -143,8 +151,8 @@ class Convolution(Spatial, Quantizable):
 
     def add_nodes(self, b: GraphBuilder, x: str) -> str:
         weights = self.weights_by_name()
-        matrix = b.quantized(weights) if self.precision else (b.constant(weights["weight"]),)
-        bias = [b.constant(weights["bias"])] if self.bias else []
+        matrix = b.quantized(weights) if self.precision else (b.constant(weights["weight"], "weight"),)
+        bias = [b.constant(weights["bias"], "bias")] if self.bias else []
         operation = "QuantizedConv" if self.precision else "Conv"
         return b.add(operation, x, *matrix, *bias, group=self.groups, **self.window)
 

@@ -82,12 +82,11 @@ class GraphBuilder(Recorder):
         self.outputs = [""]
         self.declared = [Input("y", self.dtype)]  # its axes follow from those of x
 
-    def constant(self, value: ArrayLike) -> str:
+    def constant(self, value: ArrayLike, name: str = "") -> str:
         """Add an array, converted to the model's dtype if it contains floats, and return its name."""
         array = np.asarray(value)
-        return self.graph.add_constant(
-            array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
-        )
+        array = array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
+        return self.graph.add_constant(array, name)
 
     def state(self, name: str, axes: tuple[int | str, ...]) -> str:
         """Declare an output for the end of a state; return the name of the input for its start."""

@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 import numpy as np
@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 import onward._core as _core
 
-from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, non_negative
-from ..core.functions import standardized, standardized_gradient
+from ..core.functions import standardized
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
@@ -35,7 +34,7 @@ class Normalization(Layer):
     def _add_node(self, b: GraphBuilder, x: str, operation: str, shape: Shape, **options: Any) -> str:
         weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | self.weights_by_name()
         names = ("weight", "bias", "running_mean", "running_var")
-        constants = (b.constant(weights[name]) for name in names if name in weights)
+        constants = (b.constant(weights[name], name) for name in names if name in weights)
         return b.add(operation, x, *constants, epsilon=self.eps, **options)
 
 
@@ -97,6 +96,13 @@ class BatchNorm(Normalization):
             x = x - weights["running_mean"].reshape(shape)
         return affine({**weights, "weight": factors}, x, shape)
 
+    def trained_weights(self) -> Mapping[str, Array]:
+        """The weights without the statistics, which stay as they are."""
+        return {name: w for name, w in self._weights.items() if name in ("weight", "bias")}
+
+    def _names_in_graphs(self) -> Iterable[str]:
+        return (name for name in self._weights if name != "num_batches_tracked")
+
     def add_nodes(self, b: GraphBuilder, x: str) -> str:
         return self._add_node(b, x, "BatchNormalization", (self.num_features,))
 
@@ -143,22 +149,6 @@ class Standardization(Normalization):
     def _output(self, x: Array) -> Array:
         z = standardized(self._parts(x), self.eps).reshape(x.shape)
         return affine(self._weights, z, self._weight_shape(x))
-
-    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
-        return self(x), self._floats(x, ())
-
-    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
-        """dweight = sum dy z and dbias = sum dy, over all axes along which they broadcast."""
-        self._check_cache(isinstance(cache, np.ndarray))
-        dy, weights = arrays.as_gradient(dy, cache.shape, cache.dtype), self._weights
-        parts, shape = self._parts(cache), self._weight_shape(cache)
-        z = standardized(parts, self.eps).reshape(cache.shape)
-        dz = dy * weights["weight"].reshape(shape) if "weight" in weights else dy
-        dx = standardized_gradient(dz.reshape(parts.shape), parts, self.eps).reshape(cache.shape)
-        shape = (1,) * (cache.ndim - len(shape)) + shape
-        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
-        found = {"weight": dy * z, "bias": dy}
-        return dx, {name: found[name].sum(axes).reshape(w.shape) for name, w in weights.items()}
 
 
 class LayerNorm(Standardization):

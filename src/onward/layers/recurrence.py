@@ -22,21 +22,7 @@ from .quantize import Quantizable, packed, uniform
 from .stateful import Cache, Inputs, Stateful
 
 if TYPE_CHECKING:
-    from ..graph.plan.planner import Planner
     from .graphs import GraphBuilder
-
-
-class _Planners(dict[bool, "Planner"]):
-    """The planners of the gradients without and with lengths; copies of a layer share them.
-
-    Pickles leave them out.
-    """
-
-    def __deepcopy__(self, memo: Any) -> Self:
-        return self
-
-    def __reduce__(self) -> Any:
-        return type(self), ()
 
 
 class Recurrence(Quantizable, Stateful[Any]):
@@ -60,7 +46,7 @@ class Recurrence(Quantizable, Stateful[Any]):
 
         `starts` are functions of numbers from U(0, 1) for weights with other distributions.
         """
-        self._row_shapes, self._of_gradients = row_shapes, _Planners()
+        self._row_shapes = row_shapes
         self.batch_first = flag("batch_first", batch_first)
         self.step_shape = (self.input_size,)
         self._draw(dtype, rng, uniform(bound), **shapes)
@@ -78,6 +64,9 @@ class Recurrence(Quantizable, Stateful[Any]):
 
         model = self._over_steps()
         return planner_of(model, True), planner_of(model, True, True)
+
+    def _in_graphs(self) -> Self:
+        return self._over_steps()
 
     def _over_steps(self) -> Self:
         """The layer with its present weights, whose graph takes x (T, B, I)."""
@@ -117,7 +106,9 @@ class Recurrence(Quantizable, Stateful[Any]):
         """
         self._check_gradients()
         inputs = self.inputs(x, state, lengths)
-        return *self.outputs(inputs, *self._run(inputs)), Cache(inputs, None)
+        run, _ = self._trainable(self.dtype, inputs.lengths is not None)
+        results = run(*self._given(inputs), *self._weights.values())
+        return *self.outputs(inputs, *results), Cache(inputs, None)
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
         """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
@@ -138,23 +129,10 @@ class Recurrence(Quantizable, Stateful[Any]):
                 x = np.where(is_valid[..., None], inputs.x, self.dtype.type(0))
                 inputs = Inputs(x, *inputs[1:])
             given = *self._given(inputs), *self._weights.values(), arrays.contiguous(steps), *after
-            results = list(self._gradients(inputs.lengths is not None)(*given))
+            _, back = self._trainable(self.dtype, inputs.lengths is not None)
+            results = list(back(*given))
         of_inputs, found = results[: 1 + len(after)], results[1 + len(after) :]
         return *self.outputs(inputs, *of_inputs), dict(zip(self._weights, found, strict=True))
-
-    def _gradients(self, has_lengths: bool) -> Planner:
-        """Return the planner of the gradients, which is the same for all weights."""
-        found = self._of_gradients.get(has_lengths)
-        if found is None:
-            from ..graph.gradients import with_gradients  # slow to import
-            from ..graph.plan.planner import Planner
-            from ..graph.simplification.simplify import simplify
-            from .graphs import graph_of
-
-            graph = graph_of(self._over_steps(), has_lengths)
-            found = Planner(simplify(with_gradients(graph, [*self._weights])))
-            self._of_gradients[has_lengths] = found
-        return found
 
     def traced(
         self, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool

@@ -14,6 +14,8 @@ from ..core import arrays
 from ..core.checks import flag, integer
 from ..errors import ArgumentError, ShapeError
 from ..layers.base_model import BaseModel, call
+from ..layers.conv import Spatial
+from ..layers.norm import BatchNorm, GroupNorm
 from ..model import Model
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -151,7 +153,7 @@ class Batches(Data):
     def for_model(self, model: BaseModel) -> Batches:
         """Return the data in the model's layout, with one target per step if its output has a time axis."""
         data = copy.copy(self)
-        data.batch_first = _layout(model, self.batch_first)
+        data.batch_first = rows_first(model, self.batch_first)
         if self.per_step is None:
             longest = max(self.items, key=len)
             y, _ = model.run(longest[None] if data.batch_first else longest[:, None], None, None, call)
@@ -213,11 +215,18 @@ def checked_weights(weights: Any, lengths: NDArray[np.int64]) -> Targets:
     return rows if per_step else every
 
 
-def _layout(model: BaseModel, otherwise: bool) -> bool:
-    """Return whether batches for a model have the batch axis first; `otherwise` if the model takes either."""
-    tells = isinstance(model, Model) and model.layout is not None
-    tells = tells or any("batch_first" in vars(layer) for layer in model.sublayers().values())
-    return model.batch_first if tells else otherwise
+def rows_first(model: BaseModel, otherwise: bool | None = None) -> bool:
+    """Return whether batches for a model have the batch axis first; `otherwise` if the model takes either.
+
+    Convolutions do, and whole models without a time axis.
+    """
+    if isinstance(model, Model):
+        return model.layout is None or model.batch_first
+    layers = list(model.sublayers().values())
+    if layers and isinstance(layers[0], Spatial | BatchNorm | GroupNorm):
+        return True
+    tells = otherwise is None or any("batch_first" in vars(layer) for layer in layers)
+    return model.batch_first if tells else bool(otherwise)
 
 
 def _readings(items: list[AnyArray], y: Any, rows_first: bool) -> dict[bool | None, Targets]:
@@ -286,7 +295,7 @@ class Chunks(Data):
     def for_model(self, model: BaseModel) -> Chunks:
         """Return the data in the model's layout."""
         data = copy.copy(self)
-        data.batch_first = _layout(model, self.batch_first)
+        data.batch_first = rows_first(model, self.batch_first)
         return data
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
@@ -332,7 +341,7 @@ def as_data(data: Any, model: BaseModel) -> Data:
         if len(data) not in (2, 3):
             raise ArgumentError(f"data is a tuple of {len(data)}; expected (x, y) or (x, y, lengths)")
         x, y, lengths = (*data, None)[:3]
-        return Batches(x, y, lengths, batch_first=model.batch_first).for_model(model)
+        return Batches(x, y, lengths, batch_first=rows_first(model)).for_model(model)
     if not isinstance(data, Iterable) or isinstance(data, np.ndarray | str | bytes):
         raise ArgumentError(
             f"data is a {type(data).__name__}; expected (x, y), Batches, Chunks or an iterable of batches"

@@ -50,7 +50,7 @@ class Run:
 def write(path: str | os.PathLike[str], model: BaseModel, run: Run, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint, or leave the previous one intact if that fails. Raises FileError."""
     groups = {
-        "weights": model.weights_by_name(),
+        "weights": model.state_dict(),
         "average": run.average or {},
         "best": run.best or {},
         **run.memory.averages,
@@ -61,7 +61,7 @@ def write(path: str | os.PathLike[str], model: BaseModel, run: Run, settings: Ma
     tensors["epochs"] = np.array(run.history.epochs, np.float64).reshape(-1, RESULTS)  # NaN for None
     storage.write(
         path,
-        {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+        {name: np.require(array, requirements="C") for name, array in tensors.items()},
         {
             "type": KIND,
             "settings": _all_settings(settings, run),

@@ -19,9 +19,9 @@ from ..core.checks import Rng, flag, generator, instance, integer, non_negative,
 from ..errors import ArgumentError, NotFiniteError, ShapeError
 from ..layers.activation import dropout_mask
 from ..layers.base_model import BaseModel, call
-from ..layers.sequential import consecutive_layers
+from ..model import Model
 from . import checkpoint as checkpoints
-from .batches import Batch, Data, as_data
+from .batches import Batch, Data, as_data, rows_first
 from .checkpoint import Run
 from .history import Epoch, History, Reporter, reporter
 from .losses import Loss, as_loss, counted_rows, describe, label, predicted_classes, weighted
@@ -35,6 +35,7 @@ from .optimizers import (
     summed,
     trained,
 )  # fmt: skip
+from .origin import origin
 from .schedules import SCHEDULE, Constant, Progress
 
 
@@ -139,6 +140,11 @@ class Training:
         if self.average is not None:
             self.average = probability("average", self.average)
         self.recurrent_dropout = probability("recurrent_dropout", self.recurrent_dropout)
+        if self.recurrent_dropout and isinstance(model, Model):
+            raise ArgumentError(
+                f"recurrent_dropout={self.recurrent_dropout} acts in layers, and {model!r} is a whole model: "
+                "use model.layers(), or leave it out"
+            )
         if self.patience is not None and self.validation is None:
             raise ArgumentError(
                 f"patience={self.patience} needs validation data, to tell which epochs are better"
@@ -360,17 +366,20 @@ def score(model: BaseModel, data: Data, loss: Loss) -> Score:
 
 def _lengths(model: BaseModel, batch: Batch) -> NDArray[np.int64] | None:
     """Return the lengths of the sequences of a batch, or None if all have every step."""
-    steps = np.shape(batch.x)[1 if model.batch_first else 0]
-    lengths = None if batch.lengths is None else np.asarray(batch.lengths)
-    return None if lengths is None or (lengths == steps).all() else lengths
+    if batch.lengths is None:
+        return None
+    steps, lengths = np.shape(batch.x)[1 if rows_first(model) else 0], np.asarray(batch.lengths)
+    return None if (lengths == steps).all() else lengths
 
 
 def valid_rows(model: BaseModel, batch: Batch, y: Array) -> NDArray[np.bool_]:
     """Return a mask of the rows of y, (T, B, O) or (B, O), within the length of each sequence."""
-    mask = np.ones(y.shape[:-1], np.bool_)
-    if batch.lengths is not None and y.ndim == 3:
-        steps = mask.swapaxes(0, 1) if model.batch_first else mask
-        steps &= np.arange(len(steps))[:, None] < np.asarray(batch.lengths)
+    if not isinstance(y, np.ndarray):
+        raise ArgumentError(f"the model returns {len(y)} outputs; expected one, which the loss takes")
+    mask, lengths = np.ones(y.shape[:-1], np.bool_), _lengths(model, batch)
+    if lengths is not None and y.ndim == 3:
+        steps = mask.swapaxes(0, 1) if rows_first(model) else mask
+        steps &= np.arange(len(steps))[:, None] < lengths
     return mask
 
 
@@ -382,10 +391,11 @@ def row_weights(model: BaseModel, batch: Batch, mask: NDArray[np.bool_]) -> NDAr
     if batch.weights is None:
         return None
     weights = np.asarray(batch.weights, np.float64)
-    sequences = len(mask) if model.batch_first else mask.shape[-1]
+    is_first = rows_first(model)
+    sequences = len(mask) if is_first else mask.shape[-1]
     if weights.shape not in ((sequences,), mask.shape):
         raise ShapeError(f"the weights of a batch have shape {weights.shape}; expected {(sequences,)}")
-    if weights.ndim < mask.ndim and model.batch_first:
+    if weights.ndim < mask.ndim and is_first:
         weights = weights[:, None]
     return np.broadcast_to(weights, mask.shape)
 
@@ -412,39 +422,3 @@ def _how_to_resume(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
             "checkpoint_every steps"
         )
     return f"{stopped}; fit(..., resume=True) continues from the last checkpoint, {checkpoint}"
-
-
-def origin(model: BaseModel, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
-    """Describe where the first NaN or infinity of a training step occurs."""
-    states = iter(model.split_states(state))
-    batch_first = model.batch_first
-    y = np.asarray(batch.x)
-    if not _is_finite(y):
-        return f"in x, {_place(y, batch_first)}"
-    for name, layer in zip(model.sublayers(), consecutive_layers(model), strict=False):
-        where = f"layer {name.rstrip('.')}, {layer!r}" if name else repr(layer)
-        for weight, value in layer.weights_by_name().items():
-            if not _is_finite(value):
-                return f"in {name}{weight}, because of an earlier step: lower the learning rate"
-        y, _ = layer.run(y, next(states) if layer.state_names else None, batch.lengths, call)
-        if not _is_finite(y):
-            return f"in the output of {where}, {_place(y, batch_first)}, although its weights are finite"
-    if not _is_finite(targets := np.asarray(batch.targets)):
-        return f"in the targets, {_place(targets, batch_first)}"
-    last = [name for name, gradient in gradients.items() if not _is_finite(gradient)]
-    if last:
-        return f"in the gradient of {last[-1]}, although all outputs are finite"
-    return f"in the loss itself, for outputs up to {np.abs(y).max():.3g}: lower the learning rate"
-
-
-def _is_finite(array: NDArray[Any]) -> bool:
-    return array.dtype.kind not in "f" or bool(np.isfinite(array).all())
-
-
-def _place(array: NDArray[Any], batch_first: bool) -> str:
-    """Name the earliest step and the row, counted from 0, with NaN or an infinity."""
-    if array.ndim < 3:
-        return f"row {np.argwhere(~np.isfinite(array))[0][0]} of the batch"
-    steps = array.swapaxes(0, 1) if batch_first else array
-    t, b = np.argwhere(~np.isfinite(steps))[0][:2]
-    return f"first at step {t} of row {b} of the batch"

@@ -257,7 +257,8 @@ def clip_value(gradients: ByName, clip_value: float) -> Weights:
 
 def trained(model: BaseModel) -> Weights:
     """Return every weight of the model once, under its first name."""
-    weights = model.weights_by_name()
+    leaves = model.sublayers().items()
+    weights = {prefix + name: w for prefix, leaf in leaves for name, w in leaf.trained_weights().items()}
     return {name: weights[name] for name, first in _first_names(model).items() if name == first}
 
 
@@ -277,7 +278,7 @@ def _first_names(model: BaseModel) -> dict[str, str]:
     names: dict[str, str] = {}
     for prefix, leaf in model.sublayers().items():
         first = prefixes.setdefault(Identity(leaf), prefix)
-        names |= {prefix + name: first + name for name in leaf.weights_by_name()}
+        names |= {prefix + name: first + name for name in leaf.trained_weights()}
     return names
 
 

@@ -400,14 +400,6 @@ def test_a_graph_is_no_layer_but_prints_a_table(tmp_path: Path, capsys: pytest.C
     assert str(graph).splitlines()[1].split()[1] == "LSTM"
 
 
-def test_a_graph_cannot_be_trained(tmp_path: Path) -> None:
-    graph: Any = onward.load(lstm_file(tmp_path / "model.onnx"))
-    with pytest.raises(errors.ArgumentError, match="has no gradients: it supports inference only"):
-        graph.forward(np.zeros((2, 1, 3), np.float32))
-    with pytest.raises(errors.ArgumentError, match="are fixed"):
-        graph.load_state_dict({})
-
-
 def test_inputs_in_order_include_those_with_defaults_once_a_plan_exists() -> None:
     nodes = [helper.make_node("Add", ["x", "w"], ["a"]), helper.make_node("Mul", ["a", "y"], ["o"])]
     x, w, y = (np.array([i, i + 1], np.float32) for i in range(3))

@@ -31,9 +31,9 @@ MICROSOFT = {
 }
 # The operations of graphs that are no operators of files; simplification and streams create them.
 INTERNAL = frozenset(
-    "Activate Align BroadcastRest Check Continue FinalState LastStep MaskedRecurrent MaskedSteps OverWindows "
-    "PadEnd PadStart Python QuantizedConv QuantizedMatMul Recorded Recurrent RunningSum Skip Standardize "
-    "Step Steps SumPool".split()
+    "Activate Align BroadcastRest Check Continue FinalState Gradient LastStep MaskedRecurrent MaskedSteps "
+    "OverWindows PadEnd PadStart Python QuantizedConv QuantizedMatMul Recorded Recurrent RecurrentGradient "
+    "RunningSum Skip Standardize Step Steps SumPool WeightedRecurrent".split()
 )
 # inputs that were attributes before an opset, from the second input on
 ONCE_ATTRIBUTES: list[tuple[Any, ...]] = [

@@ -118,6 +118,14 @@ class Composition:
         """Return a constant array or number."""
         return Part(self, self.cast(value, dtype))
 
+    def part(self, name: str) -> Part:
+        """Return a value by its name."""
+        return Part(self, name)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value holds floats."""
+        return dtype_of(self.values[name]).kind == "f"
+
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         """Add an operation of which one output is used."""
         return self.add_all(operation, inputs, 1, **attributes)[0]
@@ -357,7 +365,8 @@ def composed(
             return None if found is None else list(map(Signature.of, found))
 
         defined = operation(name, signature=signature or inferred, **options)(compute)
-        defined.is_composed, defined.composition = True, None if signature else known
+        defined.composition = None if signature else known
+        defined.formula = lambda t, names, attributes, count: t.run(body, names, attributes, widens, count)
         defined.write = functools.partial(_write, body) if has_steps else None
 
         composing(defined, widens=widens)(body)

@@ -1,16 +1,100 @@
 """The gradients of operations with respect to their inputs, as compositions of operations.
 
-The rules hold for operations as the equations of layers use them.
+An operation has a rule, or is a composition of operations that have one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError
+from ..node import Node
+from . import (
+    gradients_elementwise,
+    gradients_movement,
+    gradients_products,
+    gradients_recurrent,
+    gradients_windows,
+)
 from .compositions import composed
-from .expressions import sqrt, square, where
+from .gradients_elementwise import CONSTANT, Rule
+from .registry import OPERATIONS
+
+# For each operation, a function of the gradient with respect to the first output, this output, the inputs and
+# the attributes. It returns the gradients with respect to the inputs, or None for those that have none, in
+# the shapes of the inputs, or in shapes to which these broadcast.
+RULES: Mapping[str, Rule] = {
+    **gradients_elementwise.RULES,
+    **gradients_movement.RULES,
+    **gradients_products.RULES,
+    **gradients_windows.RULES,
+}
+# Those that take the gradients with respect to all outputs, None for outputs without one, and all outputs.
+RULES_OF_SEVERAL: Mapping[str, Rule] = {**gradients_movement.OF_SEVERAL, **gradients_recurrent.OF_SEVERAL}
+# How many of the first inputs have gradients, where others are floats as well.
+_DIFFERENTIABLE = {"BatchNormalization": 3, "Pad": 1, "Resize": 1}
+
+
+class Differentiation:
+    """The way back through nodes, to the values that they depend on.
+
+    `steps` records the operations. The gradients are with respect to `inputs` and to the values that depend
+    on them and hold floats, which `is_float` tells.
+    """
+
+    def __init__(self, steps: Any, inputs: Iterable[str], is_float: Callable[[str], bool]) -> None:
+        self.steps, self._depends, self._is_float = steps, set(inputs), is_float
+        self.found = dict[str, str]()  # the gradients so far, by the names of values
+
+    def follow(self, nodes: Iterable[Node]) -> None:
+        """Find the values that depend on the inputs."""
+        for node in nodes:
+            if node.operation not in CONSTANT and not self._depends.isdisjoint(differentiable(node)):
+                self._depends.update(filter(self._is_float, filter(None, node.outputs)))
+
+    def depends(self, name: str) -> bool:
+        """Whether there is a gradient with respect to a value."""
+        return name in self._depends
+
+    def add(self, name: str, gradient: str) -> None:
+        """Add a part of the gradient with respect to a value."""
+        if name in self._depends:
+            before = self.found.get(name)
+            self.found[name] = self.steps.add("Add", before, gradient) if before else gradient
+
+    def gradient(self, name: str) -> str:
+        """Return the gradient with respect to a value, which is 0 if the outputs do not depend on it."""
+        return self.found.get(name) or self.zeros(name)
+
+    def zeros(self, name: str) -> str:
+        """Return zeros in the shape and the dtype of a value."""
+        zero = self.steps.add("CastLike", self.steps.cast(0, np.float32), name)
+        return str(self.steps.add("Expand", zero, self.steps.add("Shape", name)))
+
+    def through(self, node: Node, given: Sequence[str | None]) -> None:
+        """Add the gradients with respect to the inputs of a node, from those with respect to its outputs.
+
+        Raises ArgumentError for an operation without a rule.
+        """
+        operation, count = node.operation, len(node.outputs)
+        wanted = [place for place, name in enumerate(differentiable(node)) if name in self._depends]
+        if not wanted:
+            return
+        has_rule = operation in RULES or operation in RULES_OF_SEVERAL
+        if not has_rule and OPERATIONS[operation].formula is None:
+            raise ArgumentError(f"the operation {operation} has no gradient")
+        options = {**node.attributes, "of": operation, "count": count, "wanted": wanted}
+        values = (*given, *(name or None for name in (*node.outputs, *node.inputs)))
+        found = self.steps.add_all("Gradient", values, len(wanted), **options)
+        for place, gradient in zip(wanted, found, strict=True):
+            self.add(node.inputs[place], gradient)
+
+
+def differentiable(node: Node) -> Sequence[str]:
+    """Return the first inputs of a node, among which are all that may have gradients."""
+    return node.inputs[: _DIFFERENTIABLE.get(node.operation, len(node.inputs))]
 
 
 def _summed(dx: Any, x: Any) -> Any:
@@ -24,118 +108,43 @@ def _summed(dx: Any, x: Any) -> Any:
     return summed.apply("Squeeze", range(leading)) if leading else summed
 
 
-def _expanded(dx: Any, x: Any) -> Any:
-    """Return a gradient repeated along the axes in which an input is larger."""
-    return dx.apply("Expand", x.apply("Shape").name)
-
-
-def _transposed(x: Any) -> Any:
-    """Return matrices with their last two axes exchanged."""
-    return x.apply("Transpose", perm=[*range(x.rank - 2), x.rank - 1, x.rank - 2])
-
-
-def _of_product(dy: Any, y: Any, A: Any, B: Any, bias: Any = None) -> Iterator[Any]:
-    yield dy.apply("MatMul", _transposed(B))
-    if B.rank == 2:  # of all rows at once
-        A, dB = (each.apply("Reshape", [-1, each.shape[-1]]) for each in (A, dy))
-    else:
-        dB = dy
-    yield _transposed(A).apply("MatMul", dB)
-    yield dy
-
-
-def _of_maximum(dy: Any, y: Any, a: Any, b: Any) -> Iterator[Any]:
-    yield where(a >= b, dy, 0)
-    yield where(a < b, dy, 0)
-
-
-def _of_where(dy: Any, y: Any, condition: Any, a: Any, b: Any) -> Iterator[Any]:
-    yield where(condition, dy, 0)
-    yield where(condition, 0, dy)
-
-
-def _of_sum(dy: Any, y: Any, x: Any, axes: Any = None, *, keepdims: int = 1) -> Iterator[Any]:
-    yield _expanded(dy if keepdims or axes is None else dy.apply("Unsqueeze", axes), x)
-
-
-def _of_layer_norm(
-    dy: Any, y: Any, x: Any, gain: Any, bias: Any = None, *, axis: int = -1, epsilon: float = 1e-5
-) -> Iterator[Any]:
-    """y = gain z + bias, and z is standardized along the last axis."""
-    if axis not in (-1, x.rank - 1):
-        raise ArgumentError(f"axis={axis} has no gradient; expected the last axis")
-
-    def mean(x: Any) -> Any:
-        return x.reduce("ReduceMean", [-1], True)
-
-    z, dz = x.apply("Standardize", axes=[-1], epsilon=epsilon), dy * gain
-    deviation = sqrt(mean(square(x - mean(x))) + epsilon)
-    yield (dz - (mean(dz) + z * mean(dz * z))) / deviation
-    yield dy * z
-    yield dy
-
-
-def _of_split(dys: Sequence[Any], ys: Sequence[Any], x: Any, sizes: Any, *, axis: int) -> Iterator[Any]:
-    parts = [_expanded(y.constant(0), y) if dy is None else dy for dy, y in zip(dys, ys, strict=True)]
-    yield parts[0].apply("Concat", *parts[1:], axis=axis)
-
-
-def _of_concat(dy: Any, y: Any, *parts: Any, axis: int) -> Iterator[Any]:
-    yield from dy.apply_all("Split", [x.shape[axis] for x in parts], outputs=len(parts), axis=axis)
-
-
-def _moved(dy: Any, y: Any, x: Any, *others: Any, **attributes: Any) -> Iterator[Any]:
-    yield dy.apply("Reshape", x.apply("Shape").name)
-
-
-# For each operation, a function of the gradient with respect to the output, the output, the inputs and the
-# attributes, which returns the gradients with respect to the inputs that have some, as large as the output or
-# the input. That of Split takes the gradients with respect to all outputs.
-RULES: Mapping[str, Callable[..., Iterable[Any]]] = {
-    "Add": lambda dy, y, a, b: (dy, dy),
-    "Sub": lambda dy, y, a, b: (dy, -dy),
-    "Mul": lambda dy, y, a, b: (dy * b, dy * a),
-    "Div": lambda dy, y, a, b: (dy / b, -dy * y / b),
-    "Neg": lambda dy, y, x: (-dy,),
-    "Max": _of_maximum,
-    "Where": _of_where,
-    "MatMul": _of_product,
-    "Sigmoid": lambda dy, y, x: (dy * y * (1 - y),),
-    "Tanh": lambda dy, y, x: (dy * (1 - y) * (y + 1),),
-    "Exp": lambda dy, y, x: (dy * y,),
-    "Sqrt": lambda dy, y, x: (dy / (y + y),),
-    "Sin": lambda dy, y, x: (dy * x.apply("Cos"),),
-    "Cos": lambda dy, y, x: (-dy * x.apply("Sin"),),
-    "Softplus": lambda dy, y, x: (dy * x.apply("Sigmoid"),),
-    "ReduceSum": _of_sum,
-    "LayerNormalization": _of_layer_norm,
-    "Split": _of_split,
-    "Concat": _of_concat,
-    "Reshape": _moved,
-    "Squeeze": _moved,
-    "Unsqueeze": _moved,
-    "Transpose": lambda dy, y, x, perm: (dy.apply("Transpose", perm=[int(n) for n in np.argsort(perm)]),),
-}
-# The inputs that have gradients, where some have none.
-_DIFFERENTIABLE = {
-    "Where": slice(1, 3),
-    **dict.fromkeys(("ReduceSum", "Split", "Reshape", "Squeeze", "Unsqueeze"), slice(1)),
-}
-
-
-def differentiable(operation: str, inputs: Sequence[Any]) -> Sequence[Any]:
-    """Return those of the inputs of an operation that have gradients."""
-    return inputs[_DIFFERENTIABLE.get(operation, slice(None))]
+def _of_composition(
+    dys: Sequence[Any], inputs: Sequence[Any], of: str, wanted: Sequence[int], attributes: Mapping[str, Any]
+) -> list[Any]:
+    """Compute the composition again, and go back through its operations."""
+    t, formula = next(x for x in inputs if x is not None).t, OPERATIONS[of].formula
+    assert formula is not None
+    first, names = len(t.nodes), ["" if x is None else x.name for x in inputs]
+    outputs = formula(t, names, attributes, len(dys))
+    nodes, back = t.nodes[first:], Differentiation(t, [names[i] for i in wanted], t.is_float)
+    back.follow(nodes)
+    for name, dy in zip(outputs, dys, strict=True):
+        if dy is not None:
+            back.add(name, dy.name)
+    for node in reversed(nodes):
+        given = [back.found.get(name) for name in node.outputs]
+        if any(given):
+            back.through(node, given)
+    return [t.part(back.gradient(name)) if i in wanted else None for i, name in enumerate(names)]
 
 
 @composed("Gradient")
-def gradient(*values: Any, of: str, count: int, **attributes: Any) -> Iterator[Any]:
-    """The gradients with respect to the inputs of an operation that have some.
+def gradient(*values: Any, of: str, count: int, wanted: Sequence[int], **attributes: Any) -> Iterator[Any]:
+    """The gradients with respect to the wanted inputs of an operation, given by their places.
 
     The inputs are the gradients with respect to its `count` outputs, these outputs, and its inputs.
     """
     dys, ys, inputs = values[:count], values[count : 2 * count], values[2 * count :]
-    given = (dys[0], ys[0]) if count == 1 else (dys, ys)
-    found = RULES[of](*given, *inputs, **attributes)
-    for x, dx in zip(differentiable(of, inputs), found, strict=False):
-        yield _summed(dx, x)
+    found: Iterable[Any]
+    if all(dy is None or 0 in dy.shape for dy in dys):
+        found = ()
+    elif of in RULES:
+        found = () if dys[0] is None else RULES[of](dys[0], ys[0], *inputs, **attributes)
+    elif of in RULES_OF_SEVERAL:
+        found = RULES_OF_SEVERAL[of](dys, ys, *inputs, **attributes)
+    else:
+        found = _of_composition(dys, inputs, of, wanted, attributes)
+    gradients = dict(enumerate(islice(found, max(wanted) + 1)))
+    for place in wanted:
+        x, dx = inputs[place], gradients.get(place)
+        yield gradients_movement.zeros_like(x) if dx is None else _summed(dx, x)

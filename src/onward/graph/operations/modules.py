@@ -63,6 +63,7 @@ NAMES = {
         "SequenceEmpty SequenceConstruct SequenceLength SequenceAt SequenceErase SequenceInsert "
         "ConcatFromSequence SplitToSequence SequenceMap Optional OptionalGetElement OptionalHasElement"
     ),
+    "weighted_recurrent": "WeightedRecurrent RecurrentGradient",
     "strings": "StringConcat StringSplit",
     "transposed": "ConvTranspose Col2Im",
     "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix",

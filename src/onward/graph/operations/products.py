@@ -124,6 +124,17 @@ def _vectors_or_matrices(b: Builder, A: View, B: View) -> View:
     return b.reshaped(matmul_step(b, A, B), *shape)
 
 
+def _starting_with(b: Builder, bias: View, A: View, B: View) -> tuple[View, View]:
+    """Put a 1 in front of the rows of A and the bias in front of those of B: the sums begin with it."""
+    axis, K = len(A.shape) - 1, B.shape[0]
+    rows, matrix = b.new(*A.shape[:-1], K + 1), b.new(K + 1, B.shape[1])
+    b.add("copy", b.scalar(1.0), rows.sliced(axis, 0, 1))
+    b.add("copy", A, rows.sliced(axis, 1, K + 1))
+    b.add("copy", bias, matrix.sliced(0, 0, 1))
+    b.add("copy", B, matrix.sliced(0, 1, K + 1))
+    return rows, matrix
+
+
 def _order(rank: int, swapped: int, moved: int = 0) -> list[int]:
     """Return the order of axes of an operand of a product.
 
@@ -203,7 +214,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         other = view(b, B)  # in float32
         if other is None:
             return None
-        y = _vectors_or_matrices(b, A, other.permuted(*_order(len(other.shape), transposed)))
+        other = other.permuted(*_order(len(other.shape), transposed))
+        if C is not None and len(other.shape) == 2 and C.shape == other.shape[1:] and alpha == beta == 1:
+            return [_vectors_or_matrices(b, *_starting_with(b, C, A, other))]
+        y = _vectors_or_matrices(b, A, other)
     if alpha != 1:
         y = b.binary("multiply", y, b.scalar(alpha, y.dtype))
     if C is not None:

@@ -16,7 +16,7 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View, name_of
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
-from .compositions import DataDependent, composed
+from .compositions import composed
 from .expressions import where
 from .registry import Inputs, along_time, operation, reading
 from .value import typed_view
@@ -133,12 +133,10 @@ def _define(kind: str) -> None:
     ) -> Iterator[Any]:  # fmt: skip
         """ONNX's operator: X (T, B, I), or (B, T, I) with layout 1, to Y (T, D, B, H), Y_h and Y_c."""
         weights = [p and p.known for p in (W, R, B, P)]
-        if any(isinstance(array, Signature) for array in weights):
-            weights = list(map(Signature.of, weights[:2]))
-            if X.t.expands:
-                raise DataDependent
-            X.t.values[X.name] = Signature.of(X.known)  # also without elements: the cell cannot run
-        cell = new_cell(kind, attributes, *weights)
+        is_known = not any(isinstance(array, Signature) for array in weights)
+        cell = new_cell(
+            kind, attributes, *(weights if is_known else [p and Signature.of(p) for p in weights])
+        )
         if X.rank != 3 or X.shape[2] != W.shape[2]:
             takes = f"W {W.shape} takes three axes, the last of {W.shape[2]}"
             raise ShapeError(f"X has shape {X.shape}, but {takes}")
@@ -149,7 +147,10 @@ def _define(kind: str) -> None:
 
         inputs = (lengths, *map(swapped, (h, c)[: len(cell.state_names)]))
         reverse = attributes.get("direction") == "reverse"
-        y, *states = swapped(X).apply_all("Recurrent", *inputs, outputs=3, cell=cell, reverse=reverse)
+        operation = "Recurrent"
+        if not is_known:
+            operation, inputs = "WeightedRecurrent", (*inputs, *_weight_parts(cell, W, R, B, P))
+        y, *states = swapped(X).apply_all(operation, *inputs, outputs=3, cell=cell, reverse=reverse)
         if D == 1:  # y (T, B, H) to Y (T, 1, B, H), or (B, T, 1, H)
             yield swapped(y).apply("Unsqueeze", [2 if layout else 1])
         else:  # y (T, B, D*H) to Y (T, D, B, H), or (B, T, D, H)
@@ -246,12 +247,11 @@ def new_cell(
     if P is not None:
         _check("P", P.shape, (D, 3 * H))
         arguments["peephole"] = True
-    dtype = np.float32 if isinstance(W, Signature) else W.dtype
-    cell = Cell(kind, W.shape[2], H, bias=B is not None, bidirectional=D == 2, dtype=dtype, **arguments)
-    if isinstance(W, Signature):
-        return cell
     if B is not None:
         _check("B", B.shape, (D, 2 * G * H))
+    cell = Cell(kind, W.shape[2], H, bias=B is not None, bidirectional=D == 2, dtype=W.dtype, **arguments)
+    if isinstance(W, Signature):
+        return cell
     return cell.filled(_weights(cell, W, R, B, P))
 
 
@@ -268,6 +268,33 @@ def _weights(cell: Cell, W: Any, R: Any, B: Any, P: Any) -> dict[str, Any]:
         if P is not None:
             weights["weight_peephole" + suffix] = reorder(P[d], "peephole", "onnx", "torch")
     return weights
+
+
+def _weight_parts(cell: Cell, W: Any, R: Any, B: Any, P: Any) -> list[Any]:
+    """Return the weights in the order of the cell, from parts of a composition."""
+    kind = cell.kind.lower()
+
+    def reordered(x: Any, count: int, name: str) -> Any:
+        gates = x.apply_all("Split", [x.shape[0] // count] * count, outputs=count, axis=0)
+        order = reorder(np.arange(count), name, "onnx", "torch") if count > 1 else [0]
+        first, *rest = (gates[place] for place in order)
+        return first.apply("Concat", *rest, axis=0)
+
+    weights, G = dict[str, Any](), len(cell.gates)
+    for d, suffix in enumerate(cell.suffixes()):
+        stacked = {"weight_ih": W, "weight_hh": R}
+        stacked = {name: each.apply("Gather", np.array(d), axis=0) for name, each in stacked.items()}
+        if B is not None:
+            both = B.apply("Gather", np.array(d), axis=0)
+            stacked["bias_ih"], stacked["bias_hh"] = both.apply_all(
+                "Split", [both.shape[0] // 2] * 2, outputs=2, axis=0
+            )
+        weights |= {name + suffix: reordered(each, G, kind) for name, each in stacked.items()}
+        if P is not None:
+            weights["weight_peephole" + suffix] = reordered(
+                P.apply("Gather", np.array(d), axis=0), 3, "peephole"
+            )
+    return [weights[name] for name, _ in cell.float_shapes()]
 
 
 def check_options(kind: str, attributes: Mapping[str, Any]) -> None:

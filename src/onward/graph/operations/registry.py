@@ -151,7 +151,8 @@ class Operation:
         self.reads: Reads | None = None
         self.temporaries: Temporaries | None = None
         self.ranked: Ranked | None = None
-        self.is_composed = False  # whether it computes with other operations, which count their work
+        # adds other operations that compute it, and count their work, to a composition; returns the outputs
+        self.formula: Callable[..., list[str]] | None = None
         # what the other operations tell about the outputs, arrays as far as they take little work
         self.composition: Callable[..., Sequence[Operand] | None] | None = None
         declared = inspect.unwrap(compute)
@@ -203,7 +204,7 @@ class Operation:
     @property
     def expand_over_time(self) -> Expand | None:
         """The expansion of a node in a graph over time; None if the node has rules over time itself."""
-        has_rules = self.is_composed and (self.stream or self.combines)
+        has_rules = self.formula and (self.stream or self.combines)
         return self.expand_steps or (None if has_rules else self.expand)
 
     def folds(self, inputs: Sequence[Operand | None]) -> bool:
@@ -270,7 +271,7 @@ class Operation:
         signatures: Sequence[Signature] | None,
     ) -> tuple[int, int, int]:
         """Return the work, and the bytes of the outputs and of temporary arrays, in the first call."""
-        if signatures is None and self.has_rule and not self.is_composed:
+        if signatures is None and self.has_rule and self.formula is None:
             signatures = self.signatures(inputs, attributes)
         work = hint(self.work(inputs, attributes, signatures))
         return work, size_of(signatures or ()), self.temporary(inputs, attributes)

@@ -30,7 +30,7 @@ LONG = 256  # steps, so that adding whole lines takes less time than the additio
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
 
-def _geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
+def transposed_geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
     """Return the geometry for x and W, or their signatures. Raises ShapeError if they do not match."""
     group = attributes.get("group", 1)
     if len(x.shape) != len(W.shape) or len(x.shape) < 3 or x.shape[1] != W.shape[0] or W.shape[0] % group:
@@ -57,7 +57,7 @@ def _geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
 
 
 def _signature(x: Operand, W: Operand, bias: Operand | None = None, **attributes: Any) -> Signature:
-    g = _geometry(x, W, attributes)
+    g = transposed_geometry(x, W, attributes)
     channels = W.shape[1] * g.groups
     check_bias(bias, channels)
     if min(g.uncropped) < 0:
@@ -77,7 +77,7 @@ def conv_transpose(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **att
 
     x (N, C, *in), W (C, M / group, *kernel) and bias (M,), which is added to y (N, M, *out).
     """
-    g, kernel, n = _geometry(x, W, attributes), W.shape[2:], W.ndim - 2
+    g, kernel, n = transposed_geometry(x, W, attributes), W.shape[2:], W.ndim - 2
     channels, outputs = W.shape[0] // g.groups, W.shape[1]
     y = np.zeros((len(x), outputs * g.groups, *g.uncropped), x.dtype)
     for number, filters in enumerate(np.split(W, g.groups)):
@@ -211,7 +211,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     if bias is not None and added is None:
         return None
-    g = _geometry(inputs[0], W, node.attributes)
+    g = transposed_geometry(inputs[0], W, node.attributes)
     few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
     overlaps = few and not is_depthwise(W, g) and (g.groups > 1 or W.shape[1] > FEW_OUTPUTS)
     last = channels_last(x)
@@ -321,7 +321,7 @@ def _(time: Any, node: Node, axis: int) -> None:
     W = time.known(node.inputs[1])
     if axis == 1 or W is None or attributes.get("output_shape"):
         time.refuse(node, "its output has a fixed size, or its channels or weights are the steps")
-    place, n, g = axis - 2, W.ndim - 2, _geometry(time.signature(x), W, attributes)
+    place, n, g = axis - 2, W.ndim - 2, transposed_geometry(time.signature(x), W, attributes)
     (before, after), stride = g.crops[place], g.strides[place]
     span = spans(W.shape[2:], g.dilations)[place]
     held, extra = (span - 1) // stride, list(attributes.get("output_padding") or [0] * n)

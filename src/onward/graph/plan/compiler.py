@@ -142,7 +142,7 @@ class Compiler:
         inputs = [self._values[name] for name in node.inputs]
         arrays = contents(inputs)
         folds = operation.folds(arrays)
-        if not folds or (operation.is_composed and any(map(has_sizes, arrays))):
+        if not folds or (operation.formula and any(map(has_sizes, arrays))):
             if not folds and operation.write is not None and self._write(node, operation.write, inputs):
                 return True
             if operation.expand is not None:

@@ -82,7 +82,9 @@ def _takes_sizes(node: Node, values: Mapping[str, Value | None]) -> bool:
     """Whether a node may compute sizes; the largest of many numbers takes too many guards."""
     operation, (y, *_) = OPERATIONS[node.operation], node.outputs
     sizes = [hint(math.prod(x.shape)) for name in (*node.inputs, y) if (x := values.get(name)) is not None]
-    return operation.moves or ((operation.takes_sizes or operation.is_composed) and max(sizes) == sizes[-1])
+    return operation.moves or (
+        (operation.takes_sizes or operation.formula is not None) and max(sizes) == sizes[-1]
+    )
 
 
 def _may_be_sizes(value: Value) -> bool:

@@ -40,7 +40,8 @@ class Planner:
     if `parameters`, for the values of integer and boolean scalars, such as a sampling rate. A scalar that
     takes more than `max_programs` values becomes an ordinary input. `in_blocks` returns how to run calls that
     need much memory, or None. The elements of an integer input that decide sizes are sizes of a program, at
-    first those of `elements`; after MAX_PROGRAMS such programs, a program ends where they decide.
+    first those of `elements`; after MAX_PROGRAMS such programs, a program ends where they decide. `ready`
+    gets the programs of the core, by default in a new object.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Planner:
         weights_size: int | None = None,
         in_blocks: InBlocks | None = None,
         elements: frozenset[str] = frozenset(),
+        ready: _core.Plans | None = None,
     ) -> None:
         self.graph = graph
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
@@ -72,7 +74,7 @@ class Planner:
         _planners.add(self)
         # The programs that run without Python. Called with inputs in order and by name, they return the
         # outputs, or None if no program holds, and raise ArgumentError, which names the node.
-        self.ready = _core.Plans(names, [])
+        self.ready = _core.Plans(names, []) if ready is None else ready
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""

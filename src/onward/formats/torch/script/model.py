@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from ....core.checks import Rng
 from ....core.recent import Recent
-from ....errors import OnwardError
+from ....errors import ArgumentError, OnwardError
 from ....model import Model
 from .nesting import ResultsChangedError
 from .program import Program
 
-OWN = {"_last", "_opened", "_program"}  # the attributes that are not those of the model of a graph
+OWN = {"_last", "_opened", "_program", "_taken"}  # the attributes that are not those of the model of a graph
 
 
 class ScriptModel(Model):
@@ -24,12 +26,12 @@ class ScriptModel(Model):
     def __init__(self, program: Program) -> None:
         self._program = self._last = program
         self._opened: Recent[Model] = Recent()  # for the containers of calls; empty until the first use
+        self._taken: dict[str, Any] = {}  # the weights that replace those of the file
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         program = self._program.sized(args, inputs)
         if program is not self._last:
-            for name in vars(self).keys() - OWN:  # the attributes of another model
-                vars(self).pop(name, None)
+            self._forget()
             self._last = program
         try:
             return self.opened(program, args, inputs)(*args, **inputs)
@@ -49,9 +51,37 @@ class ScriptModel(Model):
         def make() -> Model:
             if call:
                 program.complete(*call)
-            return Model(program.graph())
+            model = Model(program.graph())
+            if self._taken and self._taken.keys() != model.trained_weights().keys():
+                raise ArgumentError("its new weights are those of a call with other lists or dicts")
+            model.take_weights(self._taken)
+            return model
 
         return self._opened.get(make, repr(program.given))
+
+    def trained_weights(self) -> Mapping[str, Any]:
+        return self.opened().trained_weights()
+
+    def take_weights(self, weights: Mapping[str, Any]) -> None:
+        model = self.opened()
+        model.take_weights(weights)
+        self._taken = {**model.trained_weights()}
+        self._opened = Recent()  # other models have the old weights
+        self._opened.get(lambda: model, repr(self._last.given))
+        self._forget()
+
+    def forward(
+        self, x: Any, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
+    ) -> tuple[Any, None, Any]:
+        return self.opened().forward(x, state, lengths=lengths, rng=rng)
+
+    def backward(self, dy: Any, dstate: Any, cache: Any) -> tuple[Any, None, dict[str, Any]]:
+        return self.opened().backward(dy, dstate, cache)
+
+    def _forget(self) -> None:
+        """Discard the attributes of the model that was opened last."""
+        for name in vars(self).keys() - OWN:
+            vars(self).pop(name, None)
 
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
@@ -72,4 +102,4 @@ class ScriptModel(Model):
             return f"{self!r}\nThe layers are not known: {error}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._program,)
+        return self.opened().__reduce__() if self._taken else (type(self), (self._program,))
