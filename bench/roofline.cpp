@@ -30,7 +30,7 @@ double best_rate(Work work) {
 
 // float32 operations, two per fma.
 double fma_operations() {
-    constexpr int sums = vector_registers == 32 ? 12 : 6, n = 100'000;
+    constexpr int sums = 12, n = 100'000;  // enough to hide the latency of an fma
     f32v sum[sums];
     for (int s = 0; s < sums; s++) sum[s] = broadcast(float(s));  // different values, or they would be computed once
     const f32v a = broadcast(result), b = a + 1.0f;
@@ -45,7 +45,7 @@ double fma_operations() {
 
 // float32 operations, two per fma, each of which reads a vector; most cross a line of the first-level cache.
 double fma_operations_of_loads() {
-    constexpr int sums = vector_registers == 32 ? 12 : 6, n = 100'000;
+    constexpr int sums = 12, n = 100'000;  // enough to hide the latency of an fma
     static float x[(sums + 1) * L];
     f32v sum[sums] = {};
     const f32v a = broadcast(result);

@@ -50,30 +50,49 @@ template <class Real, int M, int V>
         for (int v = 0; v < V; v++) store_some(y[v] + m * y_stride, sum[m][v], n);
 }
 
-// One output of vectors that follow each other in x and y, V at a time. Returns how many of them it has computed.
-template <class Real, int V>
+// M outputs of vectors that follow each other in x and y, V at a time. Returns how many of them it has computed.
+template <class Real, int M, int V>
 [[gnu::noinline]] Size filter_line(const Filters<Real>& f, Size output, Size vector, Size vectors) {
     constexpr int L = Float<Real>::L;
-    const Real* x = f.x + f.places[vector];
+    static constexpr Real zeros[M] = {};
+    const Real *x = f.x + f.places[vector], *const bias = f.bias ? f.bias + output : zeros;
     Real* y = f.y + output * f.y_stride + f.y_places[vector];
     const Real* const weights = f.weights + output / L * f.block_stride + output % L;
     const Size *const offsets = f.offsets, *const end = offsets + f.terms, stride = f.weight_stride;
+    const Size y_stride = f.y_stride;
+    const bool adjusts = M == 1 || f.adjusts;
     const vec_of<Real> least = broadcast(f.least), added = broadcast(f.added);
-    const vec_of<Real> bias = broadcast(f.bias ? f.bias[output] : Real(0));
     Size done = 0;
     for (; done + V <= vectors; done += V, x += V * L, y += V * L) {
-        vec_of<Real> sum[V];
+        vec_of<Real> sum[M][V];
 #pragma GCC unroll 32
-        for (int v = 0; v < V; v++) sum[v] = bias;
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+            for (int v = 0; v < V; v++) sum[m][v] = broadcast(bias[m]);
         const Real* weight = weights;
         for (const Size* offset = offsets; offset < end; offset++, weight += stride) {
-            const Real* const part = x + *offset;
-            const vec_of<Real> factor = broadcast(*weight);
+            vec_of<Real> part[V];
 #pragma GCC unroll 32
-            for (int v = 0; v < V; v++) sum[v] = fma(load_some(part + v * L, L), factor, sum[v]);
+            for (int v = 0; v < V; v++) {
+                part[v] = load_some(x + *offset + v * L, L);
+                if constexpr (M > 1) keep_in_register(part[v]);
+            }
+#pragma GCC unroll 32
+            for (int m = 0; m < M; m++) {
+                const vec_of<Real> factor = broadcast(weight[m]);
+#pragma GCC unroll 32
+                for (int v = 0; v < V; v++) sum[m][v] = fma(part[v], factor, sum[m][v]);
+            }
         }
+        if (adjusts)
 #pragma GCC unroll 32
-        for (int v = 0; v < V; v++) store_some(y + v * L, at_least(flush<Real>(sum[v]), least) + added, L);
+            for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+                for (int v = 0; v < V; v++) sum[m][v] = at_least(flush<Real>(sum[m][v]), least) + added;
+#pragma GCC unroll 32
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+            for (int v = 0; v < V; v++) store_some(y + m * y_stride + v * L, sum[m][v], L);
     }
     return done;
 }
@@ -136,14 +155,19 @@ void filter_rows(const Filters<Real>& f) {
     }
 }
 
-// M outputs of the vectors [vector, last).
+// M outputs of the vectors [vector, last). With one or four of them, lines of vectors that follow each other save time.
 template <class Real, int M>
 void filter_vectors(const Filters<Real>& f, Size output, Size vector, Size last) {
-    constexpr int V = vector_registers == 32 ? 4 : 2;
+    constexpr bool has_many = vector_registers == 32;
+    constexpr int V = has_many ? 4 : 2, together = M == 1 ? (has_many ? 16 : 8) : has_many ? 4 : 3;
     while (f.n == Float<Real>::L && vector + V <= last) {
         const Size line = last - vector < f.following[vector] ? last - vector : f.following[vector];
-        if (M == 1 && !small_tiles && line >= 8) vector += filter_line<Real, 8>(f, output, vector, line);
-        else filter_tile<Real, M, V>(f, output, vector), vector += V;
+        if constexpr ((M == 1 || M == 4) && !small_tiles)
+            if (line >= together) {
+                vector += filter_line<Real, M, together>(f, output, vector, line);
+                continue;
+            }
+        filter_tile<Real, M, V>(f, output, vector), vector += V;
     }
     for (; vector < last; vector++) filter_tile<Real, M, 1>(f, output, vector);
 }

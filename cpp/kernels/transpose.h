@@ -56,14 +56,18 @@ void transpose(const float* from, Size from_step, Size n, Size m, float* to, Siz
         for (Size j = 0; j < m; j++)
             for (Size i = 0; i < n; i++) ((Any*)to)[j * to_step + i] = ((const Any*)from)[i * from_step + j];
     } else {
-        constexpr Size line = 16;  // numbers that are written together
+        // Long rows are read to their ends, as many at a time as a line of the cache has numbers. If there are many of
+        // them, blocks stay in the first-level cache instead.
+        constexpr Size line = 16, block = 64;
         const Size rows = n / side * side, columns = m / side * side;
-        for (Size first = 0, last; first < rows; first = last) {
-            last = first + line < rows ? first + line : rows;
-            for (Size j = 0; j < columns; j += side)
-                for (Size i = first; i < last; i += side)
-                    transpose_square<side>(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
-        }
+        const bool has_blocks = n > block && m > block;
+        const Size height = has_blocks ? block : line, width = has_blocks ? block : m;
+        auto end = [](Size first, Size size, Size all) { return first + size < all ? first + size : all; };
+        for (Size row = 0; row < rows; row += height)
+            for (Size column = 0; column < columns; column += width)
+                for (Size j = column; j < end(column, width, columns); j += side)
+                    for (Size i = row; i < end(row, height, rows); i += side)
+                        transpose_square<side>(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
         if (columns < m)
             transpose<side / 2>(from + columns, from_step, rows, m - columns, to + columns * to_step, to_step);
         if (rows < n) transpose<side / 2>(from + rows * from_step, from_step, n - rows, m, to + rows, to_step);

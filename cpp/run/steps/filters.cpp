@@ -143,7 +143,7 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     const Size count = rows.offsets.count, K = panels.K, O = W.O, L = kernels.L, y_stride = y.strides.back();
     if (count != to.count) throw std::out_of_range("the rows of a filter do not match its output");
     const bool has_adjacent = panels.format == Format::native && rows.offsets.stride == 1 &&
-                              (O < L || x.shape.back() <= most_channels);
+                              (O < L || O <= 2 * few_outputs || x.shape.back() <= most_channels);
     const bool gathers = panels.format == Format::native && !has_adjacent && K <= std::min(2 * O, most_terms);
     const Offsets gathered(kept, View{0, 0, {count}, {1}}, 0, 1);
     const Offsets terms = gathers ? Offsets(kept, View{0, 0, {K}, {gathered_at_once / K}}, 0, 1)
