@@ -64,7 +64,9 @@ def run(sanitizer: str) -> None:
     preload = {"LD_PRELOAD": f"{library(RUNTIME[sanitizer])} {library('libstdc++.so.6')}"}
     tests = [f"tests/{name}" for name in TESTS[sanitizer]]
     tests += [f"--deselect=tests/{name}" for name in WITHOUT_MEMORY]
-    pytest = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--stress-megabytes", "1000"]
+    # Pytest would capture the report of the sanitizer, which then ends the process.
+    pytest = [python, "-m", "pytest", "-q", "-x", "--capture=sys", "-p", "no:cacheprovider"]
+    pytest += ["--stress-megabytes", "1000"]
     fixed_addresses = ["setarch", "-R"]  # GCC's thread sanitizer relies on them
     command = [*fixed_addresses, *pytest, *tests]
     subprocess.run(command, cwd=ROOT, env=os.environ | OPTIONS | preload, check=True)
