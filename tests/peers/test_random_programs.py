@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.random_programs import RandomProgram
 from support.skips import Case, counted_cases
-from torch import Tensor
+from torch import Tensor, nn
 
 import onward
 from onward.errors import OnwardError
@@ -21,15 +21,20 @@ pytestmark = pytest.mark.filterwarnings(
 WAYS = ("exported", "decomposed", "traced")
 
 
-def saved(program: RandomProgram, way: str, path: Path) -> Any:
-    """Save a program and return what torch makes of the file."""
-    module, x = program.module(), program.first
+class Scattered(nn.Module):
+    """Puts parts of other dtypes into a tensor."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        n = (3 * x).long()
+        return (x > 0).select_scatter(n[0], 0, -1), n.slice_scatter(x[:1], 0, 1, 2)
+
+
+def saved(module: nn.Module, x: Tensor, is_open: list[bool], way: str, path: Path) -> Any:
+    """Save a module and return what torch makes of the file."""
     if way == "traced":
         torch.jit.save(torch.jit.trace(module, (x,)), path)
         return torch.jit.load(path)
-    open_sizes = {
-        axis: torch.export.Dim.AUTO for axis, is_open in enumerate(program.sizes.is_open) if is_open
-    }
+    open_sizes = {axis: torch.export.Dim.AUTO for axis, varies in enumerate(is_open) if varies}
     exported = torch.export.export(module, (x,), dynamic_shapes=(open_sizes,), strict=False)
     torch.export.save(exported.run_decompositions() if way == "decomposed" else exported, path)
     return torch.export.load(path).module()
@@ -51,7 +56,7 @@ def assert_close(y: Any, expected: Tensor) -> None:
 def check(program: RandomProgram, way: str, path: Path, case: Case) -> None:
     """Compare the calls that torch and Onward both run; the first one runs unless the file is refused."""
     with case.skipping(Exception):  # what torch does not export, or only for constant sizes
-        function = saved(program, way, path)
+        function = saved(program.module(), program.first, program.sizes.is_open, way, path)
     with case.skipping(OnwardError):
         model: Any = onward.load(path)
         model(program.first.numpy())
@@ -80,3 +85,14 @@ def test_a_random_program_gives_the_outputs_of_torch(way: str, tmp_path: Path) -
             except Exception as error:
                 error.add_note(str(program))
                 raise
+
+
+@pytest.mark.parametrize(
+    "way", ["exported", "traced"]
+)  # decomposed, they have the dtype of the parts in torch
+def test_parts_take_the_dtype_of_the_tensor_into_which_they_are_put(way: str, tmp_path: Path) -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    expected = saved(Scattered(), x, [True, False], way, tmp_path / "m.pt2")(x)
+    model: Any = onward.load(tmp_path / "m.pt2")
+    for y, wanted in zip(model(x.numpy()), expected, strict=True):
+        assert_close(y, wanted)

@@ -185,9 +185,9 @@ define({
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
     "zero": lambda t, self: t.add("Expand", t.cast(0, self.dtype), t.shape(self)),
     "slice_scatter": lambda t, self, src, dim=0, start=None, end=None, step=1: (
-        _put_slice(t, self, t.add("Expand", src, t.shape(src)), dim, start, end, step)),
+        _put_slice(t, self, t.add("Expand", t.cast(src, self.dtype), t.shape(src)), dim, start, end, step)),
     "select_scatter": lambda t, self, src, dim, index: (
-        _put_selected(t, self, t.add("Identity", src), dim, index)),
+        _put_selected(t, self, t.add("Identity", t.cast(src, self.dtype)), dim, index)),
 })  # fmt: skip
 
 
