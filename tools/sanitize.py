@@ -21,9 +21,12 @@ THREADED = [
 ]  # fmt: skip
 MEMORY = ["core", "formats/onnx/test_protobuf.py", "graph", "layers", "streaming"]
 TESTS = {"address,undefined": MEMORY, "thread": THREADED}
-# The sanitizer ends a process that asks for more memory than there is.
-WITHOUT_MEMORY = [
+# The sanitizer ends a process that asks for more memory than there is. A loop of as many steps as the core
+# allows takes 10 s with it; the test allows 2 s. That of threads keeps two bytes for each byte in use.
+BEYOND_LIMITS = [
+    "graph/test_hostile_graphs.py::test_a_loop_that_only_its_condition_ends_is_refused_after_many_iterations",
     "streaming/test_pool.py::test_rows_for_which_there_is_no_memory_are_named",
+    "graph/plan/test_rebinding.py::test_calls_with_nodes_in_numpy_share_one_arena",
     "graph/plan/test_words.py::test_matrices_without_memory_are_not_packed",
     "graph/plan/test_words.py::test_rows_without_memory_are_not_gathered",
 ]
@@ -63,8 +66,10 @@ def run(sanitizer: str) -> None:
     # C++ exceptions.
     preload = {"LD_PRELOAD": f"{library(RUNTIME[sanitizer])} {library('libstdc++.so.6')}"}
     tests = [f"tests/{name}" for name in TESTS[sanitizer]]
-    tests += [f"--deselect=tests/{name}" for name in WITHOUT_MEMORY]
-    pytest = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--stress-megabytes", "1000"]
+    tests += [f"--deselect=tests/{name}" for name in BEYOND_LIMITS]
+    # Pytest would capture the report of the sanitizer, which then ends the process.
+    pytest = [python, "-m", "pytest", "-q", "-x", "--capture=sys", "-p", "no:cacheprovider"]
+    pytest += ["--stress-megabytes", "1000"]
     fixed_addresses = ["setarch", "-R"]  # GCC's thread sanitizer relies on them
     command = [*fixed_addresses, *pytest, *tests]
     subprocess.run(command, cwd=ROOT, env=os.environ | OPTIONS | preload, check=True)

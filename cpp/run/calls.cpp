@@ -35,8 +35,10 @@ bool Input::accepts(const CallArray& operand, std::vector<Size>& axes) const {
         if (size == 0 || (known != 0 && known != size)) return false;
         known = size;
     }
+    if (!has_value()) return true;
+    if (!operand.data) return operand.bytes == 0;
     if (first_element >= 0) return reads_elements(operand, axes);
-    return !value || std::memcmp(operand.data, value->data(), value->size()) == 0;
+    return std::memcmp(operand.data, value->data(), value->size()) == 0;
 }
 
 bool Input::reads_elements(const CallArray& operand, std::vector<Size>& axes) const {

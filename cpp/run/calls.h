@@ -12,7 +12,7 @@ namespace onward {
 
 // An array of a call.
 struct CallArray {
-    std::byte* data;
+    std::byte* data;             // null if the array is empty or has no value yet, as the carries of rows to gather
     std::optional<DType> dtype;  // nullopt if a plan cannot read it
     Axes shape;
     Size bytes;

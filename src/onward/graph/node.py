@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..core.identity import Identity
 from ..errors import ArgumentError, LimitError, MemoryLimitError, OnwardError
 from .size import hint, is_symbolic
-from .sized import dtype_of, has_sizes
+from .sized import dtype_of, has_sizes, integers_of
 
 AnyArray = NDArray[Any]
 MAX_AXES = 16  # of a value; the core's limit for a view
@@ -32,6 +32,13 @@ class Signature(NamedTuple):
     def of_dtype(self, dtype: DTypeLike) -> "Signature":
         """Return the signature of an array of the same shape with another dtype."""
         return Signature(self.shape, np.dtype(dtype))
+
+
+def with_integers(signatures: Sequence[Signature] | None) -> Sequence[Signature] | None:
+    """Return signatures with the dtypes of integers in place of those of arrays of sizes."""
+    if not any([signature.dtype.hasobject for signature in signatures or ()]):
+        return signatures
+    return [Signature(shape, integers_of(dtype)) for shape, dtype in signatures or ()]
 
 
 # What is known about an input or an output of an operation: the array itself, or its shape and dtype.

@@ -79,6 +79,11 @@ def has_sizes(array: Any) -> bool:
     return isinstance(array, np.ndarray) and array.dtype.hasobject and is_symbolic(array.flat)
 
 
+def integers_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the integers in an array of sizes of a dtype, or the dtype of other arrays."""
+    return dtype.metadata["integers"] if dtype.metadata else dtype
+
+
 def dtype_of(array: Any) -> np.dtype[Any]:
     """Return the dtype of an array or a signature; that of an array of sizes is that of its integers."""
     dtype: np.dtype[Any] = array.dtype

@@ -82,3 +82,30 @@ def test_a_graph_with_a_loop_of_known_length_is_one_program() -> None:
         np.testing.assert_allclose(scans, np.transpose(rows, (2, 1, 0)), 1e-5)
     (program,) = model.programs
     assert "Rest" not in {type(segment).__name__ for segment in program.segments}
+
+
+INDICES = Signature((5,), INT64)
+OF_SIZES: list[tuple[str, tuple[Any, ...]]] = [
+    ("Gather", (INDICES,)), ("GatherElements", (INDICES,)), ("GatherND", (Signature((5, 1), INT64),)),
+    ("Slice", (np.array([0]), np.array([1]), np.array([0]), Signature((1,), INT64))),
+    ("Concat", (INDICES,)), ("Expand", (np.array([2, 2]),)), ("Tile", (np.array([2]),)),
+    ("Where", (INDICES,)), ("Pad", (np.array([1, 1]), Signature((), INT64))),
+    ("ScatterElements", (np.array([0]), Signature((1,), INT64))), ("CumSum", (Signature((), INT64),)),
+    ("ReduceSum", (np.array([0]),)), ("Reshape", (np.array([2, 1]),)), ("Unsqueeze", (np.array([0]),)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operation", "others"), OF_SIZES)
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_what_is_computed_of_sizes_and_unknown_values_is_of_integers(
+    operation: str, others: Any, dtype: Any
+) -> None:
+    """Gather of sizes at unknown indices was of objects, for which TorchScript files had KeyError: 'O'."""
+    x = outcome("Cast", outcome("Shape", Signature((Axes().add("T", 7), 2), FLOAT32)), to=np.dtype(dtype))
+    assert x.dtype.hasobject
+    if operation == "Where":
+        others, x = (x, Signature((2,), np.dtype(dtype))), Signature((2,), np.dtype(np.bool_))
+    attributes = {"axis": 0} if operation in ("Concat", "GatherElements", "ScatterElements") else {}
+    others = [other.of_dtype(dtype) if operation == "Concat" else other for other in others]
+    y = outcome(operation, x, *others, **attributes)
+    assert y is None or Signature.of(y).dtype == dtype

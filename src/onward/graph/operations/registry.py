@@ -28,7 +28,7 @@ import onward._core as _core
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
+from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of, with_integers
 from ..plan.builder import Builder
 from ..plan.strided import Strided
 from ..plan.view import View, name_of
@@ -366,7 +366,7 @@ class Operation:
             return None
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
-            return [found] if isinstance(found, Signature) else found
+            return with_integers([found] if isinstance(found, Signature) else found)
         moved = [_strided(a) if self.takes_sizes else _strided(as_numbers(a)) for a in inputs]
         if self.moves and type(moved[0]) is Strided:
             found = self.function(*moved, **attributes)

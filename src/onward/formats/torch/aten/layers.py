@@ -263,7 +263,7 @@ def attention(
     keys, values = (_grouped(t, x, heads) for x in (key, value))
     factor: Any = scale
     if scale is None and isinstance(depth, int):
-        factor = 1 / math.sqrt(depth)
+        factor = 1 / math.sqrt(max(depth, 1))  # the scores of vectors without elements are 0
     elif scale is None:
         root = t.add("Sqrt", t.cast(depth, np.float64))
         factor = Symbol(t.add("Reciprocal", root), np.dtype(np.float64))

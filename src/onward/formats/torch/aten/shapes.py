@@ -119,12 +119,15 @@ def axes_first(x: Tensor, *axes: int) -> tuple[list[int], list[int]]:
     return order, [order.index(axis) for axis in range(x.rank)]
 
 
-@aten("transpose.int swapaxes swapdims", view=True, takes_complex=True)
-def transpose(
-    t: Translator, self: Tensor, dim0: int = 0, dim1: int = 1, axis0: int = 0, axis1: int = 0
-) -> str:
-    a, b = map(self.axis, (axis0, axis1) if axis0 != axis1 else (dim0, dim1))
-    return permuted(t, self, [{a: b, b: a}.get(axis, axis) for axis in range(self.rank)])
+def _exchanged(t: Translator, x: Tensor, *axes: int) -> str:
+    a, b = map(x.axis, axes)
+    return permuted(t, x, [{a: b, b: a}.get(axis, axis) for axis in range(x.rank)])
+
+
+define({
+    "transpose.int swapdims": lambda t, self, dim0, dim1: _exchanged(t, self, dim0, dim1),
+    "swapaxes": lambda t, self, axis0, axis1: _exchanged(t, self, axis0, axis1),
+}, view=True, takes_complex=True)  # fmt: skip
 
 
 @aten("movedim.intlist movedim.int", view=True, takes_complex=True)
@@ -182,9 +185,9 @@ define({
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
     "zero": lambda t, self: t.add("Expand", t.cast(0, self.dtype), t.shape(self)),
     "slice_scatter": lambda t, self, src, dim=0, start=None, end=None, step=1: (
-        _put_slice(t, self, t.add("Expand", src, t.shape(src)), dim, start, end, step)),
+        _put_slice(t, self, t.add("Expand", t.cast(src, self.dtype), t.shape(src)), dim, start, end, step)),
     "select_scatter": lambda t, self, src, dim, index: (
-        _put_selected(t, self, t.add("Identity", src), dim, index)),
+        _put_selected(t, self, t.add("Identity", t.cast(src, self.dtype)), dim, index)),
 })  # fmt: skip
 
 
