@@ -138,8 +138,9 @@ class Recorder(Translator):
 
     # what Translator does by the declarations of a program follows from the recording here
 
-    def fold(self) -> None:
+    def fold(self) -> tuple[str, ...]:
         """Leave it to the recording."""
+        return ()
 
     def known(self, name: str) -> Any:
         return self.graph.array(name)
