@@ -16,6 +16,17 @@ def test_operations_on_constants_are_computed_at_once() -> None:
     np.testing.assert_array_equal(t.known(y.name), [[2.0], [4.0], [6.0]])
 
 
+def test_what_follows_from_constants_is_stored_once_however_often_it_is_written() -> None:
+    """Models unrolled over time transpose the same weights in every step."""
+    t = Writer(Graph())
+    W = t.cast(np.arange(21).reshape(3, 1, 7), FLOAT32)
+    names = [t.add("Transpose", W, perm=perm) for perm in ([1, 2, 0], [1, 0, 2], [1, 2, 0])]
+    assert names[0] == names[2] != names[1] and len(t.graph.constants) == 3
+    halves, thirds = (t.add_all("Split", [W], n, axis=2, num_outputs=n) for n in (2, 3))
+    assert [len(halves), len(thirds)] == [2, 3] and not {*halves} & {*thirds}
+    np.testing.assert_array_equal(t.known(names[1]), np.arange(21).reshape(3, 1, 7).transpose(1, 0, 2))
+
+
 def test_default_values_of_inputs_are_no_constants() -> None:
     t = Writer(Graph())
     name = t.graph.add_input("state", np.float32, (2,))

@@ -124,6 +124,19 @@ class Node(NamedTuple):
         return f"node {self.name} ({self.source or self.operation})"
 
 
+def described(attributes: Mapping[str, Any]) -> str:
+    """Return a text that is equal for equal attributes, or "" if their representations do not tell."""
+    items = sorted(attributes.items())
+    return repr(items) if all([_is_plain(value) for _, value in items]) else ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether an attribute equals another one exactly if their representations are equal."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | np.dtype | type)
+
+
 def needed_nodes(
     nodes: Sequence[Node], needed: set[str], keeps: Callable[[Node], bool] | None = None
 ) -> list[Node]:

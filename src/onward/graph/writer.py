@@ -12,7 +12,7 @@ from ..core import budget
 from ..errors import ArgumentError, LimitError
 from .graph import Graph
 from .inference import outputs_of
-from .node import AnyArray
+from .node import AnyArray, described
 from .operations import OPERATIONS
 
 LARGE = 1024  # bytes of a constant in a file that is not compared with others
@@ -63,13 +63,13 @@ class Writer(Recorder):
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self._dequantized: dict[str, AnyArray] = {}
+        self._folded: dict[Any, tuple[str, ...]] = {}  # names of constants, by how they were computed
 
     def add_all(
         self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
     ) -> tuple[str, ...]:
-        found = super().add_all(operation, inputs, outputs, **attributes)
-        self.fold()
-        return found
+        names = super().add_all(operation, inputs, outputs, **attributes)
+        return self.fold() or names
 
     def stored(self, array: AnyArray) -> str:
         if array.nbytes <= LARGE:
@@ -83,16 +83,22 @@ class Writer(Recorder):
             return None
         return self.graph.constants.get(name, self._dequantized.get(name))
 
-    def fold(self) -> None:
+    def fold(self) -> tuple[str, ...]:
         """Replace the last node by constants if all its inputs are, unless that takes much work.
 
-        One that dequantizes weights, or transposes these, stays, so that they are stored as integers.
+        Return the names of equal constants that exist already. A node that dequantizes weights, or transposes
+        these, stays, so that they are stored as integers.
         """
         node = self.graph.nodes[-1]
         values = {name: self.known(name) for name in node.inputs if name}
         known: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         if not values or len(known) < len(values) or not OPERATIONS[node.operation].is_pure:
-            return
+            return ()
+        text = described(node.attributes)
+        key = node.operation, text, node.inputs, len(node.outputs)
+        if key in self._folded:
+            self.graph.nodes.pop()
+            return self._folded[key]
         with suppress(ArgumentError, LimitError):  # the error belongs to the call, which names the node
             found = outputs_of(node, known)
             arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
@@ -102,3 +108,6 @@ class Writer(Recorder):
             elif arrays.keys() == set(node.outputs):
                 self.graph.nodes.pop()
                 self.graph.constants |= arrays
+                if text:
+                    self._folded[key] = node.outputs
+        return ()

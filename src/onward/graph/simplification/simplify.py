@@ -1,6 +1,6 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from ...core.budget import Limit
 from ...errors import ArgumentError, LimitError
 from ..graph import Graph, bodies, used_names, with_bodies
 from ..inference import outputs_of
-from ..node import REFUSALS, AnyArray, Expansion, Node
+from ..node import REFUSALS, AnyArray, Expansion, Node, described
 from ..operations import OPERATIONS
 from .counted import as_counted
 from .idioms import replace_idioms
@@ -151,11 +151,11 @@ class Simplifier:
             return node
         key = node.operation, *map(self._content, node.inputs)
         first = self._first.setdefault(key, node)
-        described = "" if first is node else _described(node.attributes)
-        if not described:
+        text = "" if first is node else described(node.attributes)
+        if not text:
             return node
-        self._earlier.setdefault((key, _described(first.attributes)), first)
-        return self._earlier.setdefault((key, described), node)
+        self._earlier.setdefault((key, described(first.attributes)), first)
+        return self._earlier.setdefault((key, text), node)
 
     def _content(self, name: str) -> Any:
         """Return a key that is equal for equal small constants, or the name of another value."""
@@ -267,16 +267,3 @@ def _without_unread(node: Node) -> Node:
     node = with_bodies(node, lambda body: body.replaced(inputs=without(body.inputs)))
     attributes = {**node.attributes, "captured": end - len(unread)}
     return node.with_inputs(*node.inputs[:first], *without(node.inputs[first:])).with_attributes(attributes)
-
-
-def _described(attributes: Mapping[str, Any]) -> str:
-    """Return a text that is equal for equal attributes, or "" if their representations do not tell."""
-    items = sorted(attributes.items())
-    return repr(items) if all([_is_plain(value) for _, value in items]) else ""
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether an attribute equals another one exactly if their representations are equal."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float | np.dtype | type)

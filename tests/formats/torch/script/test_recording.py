@@ -351,3 +351,12 @@ def test_a_call_without_elements_tells_no_sizes(tmp_path: Path) -> None:
             program.save(tmp_path / "m.safetensors")
     x = np.arange(48, dtype=np.float32).reshape(3, 4, 4)
     np.testing.assert_array_equal(program(x), x.reshape(3, -1, 2))
+
+
+def test_numbers_that_values_decide_differ_between_nodes_on_values_of_one_shape(tmp_path: Path) -> None:
+    program = model(
+        tmp_path, "n = torch.size(torch.nonzero(x), 0)", "m = torch.size(torch.nonzero(torch.relu(x)), 0)",
+        "return torch.mul(x, torch.sub(n, m))",
+    )  # fmt: skip
+    for x in np.array([[[1.0, 0, -3]], [[-2, -5, 0]], [[0, 4, 7]]], np.float32):
+        np.testing.assert_array_equal(program(x), x * (x < 0).sum())

@@ -46,10 +46,11 @@ def _bound(
     parameters: Sequence[Parameter], arguments: Sequence[Any], keywords: Mapping[str, Any], converts: bool
 ) -> dict[str, Any]:
     """Match arguments with parameters. Raises TypeError if they do not fit."""
-    positional = [parameter.name for parameter in parameters if parameter.is_positional]
-    if len(arguments) > len(positional):
-        raise TypeError(f"got {len(arguments)} arguments, expected at most {len(positional)}")
-    given = {**dict(zip(positional, arguments, strict=False)), **keywords}
+    count = len(arguments)
+    if count > len(parameters) or (count and not parameters[count - 1].is_positional):
+        positional = sum(parameter.is_positional for parameter in parameters)
+        raise TypeError(f"got {count} arguments, expected at most {positional}")
+    given = {**{p.name: value for p, value in zip(parameters, arguments, strict=False)}, **keywords}
     if keywords and (unknown := keywords.keys() - {parameter.name for parameter in parameters}):
         raise TypeError(f"unknown argument {min(unknown)}")
     bound = {}

@@ -67,11 +67,11 @@ class Calls(Recorder):
         if name in ("eq", "ne") and all(isinstance(each, list | tuple) for each in arguments):
             return self._compare(name, *arguments)
         values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
-        if name in PLAIN and not any(isinstance(value, Tensor | Symbol) for value in values):
+        if any([isinstance(value, Tensor) for value in values]) or not (name in PLAIN or name in SYMBOLIC):
+            return self.call(name, *arguments, **keywords)
+        if name in PLAIN and not any([isinstance(value, Symbol) for value in values]):
             return checked(PLAIN[name](*arguments, **keywords))
-        if name in (*PLAIN, *SYMBOLIC) and not any(isinstance(value, Tensor) for value in values):
-            return self._compute(name, *arguments)
-        return self.call(name, *arguments, **keywords)
+        return self._compute(name, *arguments)
 
     def apply_to_container(self, name: str, container: Any, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator to a list, tuple, dict or string."""

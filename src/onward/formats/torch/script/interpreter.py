@@ -40,6 +40,7 @@ class Interpreter:
     def __init__(self, code: Code, graph: Recording) -> None:
         self.code, self.recorder = code, Calls(graph)
         self.constants: Sequence[Any] = ()
+        self._globals = dict[str, Any]()  # by their paths, so far
         self.budget = budget.current()
         self.call_depth = self.depth = self.loop_depth = 0
         self.file = ""  # the file in the archive of the code that runs
@@ -209,6 +210,11 @@ class Interpreter:
     def _global(self, path: str) -> Any:
         """Return the object that a dotted name stands for if it is not a variable."""
         self.budget.spend(len(path))
+        if path not in self._globals:
+            self._globals[path] = self._found(path)
+        return self._globals[path]
+
+    def _found(self, path: str) -> Any:
         if path in NAMES:
             return NAMES[path]
         if path.startswith("CONSTANTS.c") and path[11:].isdecimal():

@@ -116,9 +116,11 @@ def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | No
     if first is None:
         return unknown
     order = _order(graph, first)
+    if order == sorted(order):
+        return None
     dense = View.contiguous(0, 0, tuple(shape[axis] for axis in order))
     view = dense.permuted(*map(order.index, range(len(order))))
-    return None if order == sorted(order) else lambda: view
+    return lambda: view
 
 
 def unknown() -> None:

@@ -275,6 +275,8 @@ class Search:
 
     def _found(self, node: ast.expr, values: Variables) -> Places:
         match node:
+            case ast.Constant():
+                return {}
             case ast.Name(name):
                 return values[name].read()
             case ast.Attribute(inner, name) | ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
@@ -349,9 +351,11 @@ class Search:
 
     def _shown(self, node: ast.Call, name: str, given: Places) -> Places:
         """Return which arguments the result of an operator may be or show."""
+        if name not in SHARING:
+            return {}
         numbers = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
         flags = [number for number in numbers if type(number) is bool]
-        if name not in SHARING or (name == "to" and flags[1:2] == [True]):  # which copies
+        if name == "to" and flags[1:2] == [True]:  # which copies
             return {}
         dtypes = [DTYPES.get(number) for number in numbers if type(number) is int]
         shown = given

@@ -138,8 +138,9 @@ class Recorder(Translator):
 
     # what Translator does by the declarations of a program follows from the recording here
 
-    def fold(self) -> None:
+    def fold(self) -> tuple[str, ...]:
         """Leave it to the recording."""
+        return ()
 
     def known(self, name: str) -> Any:
         return self.graph.array(name)
@@ -281,14 +282,15 @@ class Recorder(Translator):
         for dtype in values:
             is_complex = dtype.kind == "c" if isinstance(dtype, np.dtype) else is_complex
         results = self.apply(key, bound, first, plain != name, lambda name, _: self.tensor(name, is_complex))
-        missing = Unknown(f"an output of {key.removesuffix('.default')} is not supported")
 
         def output(each: Any) -> Any:
+            if each is None and outputs(key) > 1:
+                return Unknown(f"an output of {key.removesuffix('.default')} is not supported")
             value = self.tensor(each, is_complex) if isinstance(each, str) else each
             is_new = isinstance(value, Tensor) and value.base is None and value is not first
-            if is_new and value.layout is None and any(x.layout for x in tensors):
+            if is_new and value.layout is None and any([x.layout for x in tensors]):
                 value.layout = layouts.like(self.graph, tensors, value.name)
-            return missing if value is None and outputs(key) > 1 else value
+            return value
 
         return mapped(output, results)
 

@@ -7,6 +7,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
-from ....graph.node import REFUSALS, AnyArray, Naming, Node, Signature
+from ....graph.node import REFUSALS, AnyArray, Naming, Node, Signature, described
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from ....graph.operations.registry import Operation
@@ -88,10 +89,12 @@ class Recording(Graph):
         self.makers = ChainMap[str, Node]()  # the nodes by their outputs
         self.values = ChainMap[str, Known | None]()  # None: the shape is unknown
         self.sizes_of = ChainMap[tuple[str, int], str]()  # the sizes that are values
+        # the outputs and the guards of nodes, by what they follow from
+        self._evaluated: dict[Any, tuple[Sequence[Known] | None, Guards]] = {}
         if around is not None:
             self._names, self.folded, self.axes = around._names, around.folded, around.axes
             self.makers, self.values = around.makers.new_child(), around.values.new_child()
-            self.sizes_of = around.sizes_of.new_child()
+            self.sizes_of, self._evaluated = around.sizes_of.new_child(), around._evaluated
 
     def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
@@ -169,14 +172,12 @@ class Recording(Graph):
         names = super().add_all(operation, inputs, outputs, name=name, source=source, **attributes)
         budget.spend(100 * budget.STEP)
         node = self.nodes[-1]
-        self.makers |= dict.fromkeys(names, node)
         self.axes.node = str(node)
-        is_complete = all(not value or self.values[value] is not None for value in inputs)
         with Naming(node):
-            results = self._inferred(node) if is_complete else None
-        self.values |= dict.fromkeys(names)
-        self.values |= zip(names, map(self.unknown, results or ()), strict=False)
-        if results and all(isinstance(result, np.ndarray) and not has_sizes(result) for result in results):
+            results = self._inferred(node)
+        for value, known in zip(names, chain(map(self.unknown, results or ()), repeat(None)), strict=False):
+            self.makers[value], self.values[value] = node, known
+        if results and all([isinstance(each, np.ndarray) and not has_sizes(each) for each in results]):
             self.nodes.pop()
             self.constants.update(zip(names, results, strict=False))  # type: ignore[arg-type]
         return names
@@ -226,8 +227,14 @@ class Recording(Graph):
     def _inferred(self, node: Node) -> Sequence[Known] | None:
         """Return the arrays that a node computes if they are known, otherwise their signatures."""
         operation, known = OPERATIONS[node.operation], [self.values[x] if x else None for x in node.inputs]
+        if any([k is None and x for k, x in zip(known, node.inputs, strict=True)]):
+            return None
         if operation.expand is not None and not operation.is_pure:
             return None  # the recording of its bodies tells
+        text, count = described(node.attributes) if operation.is_pure else "", len(self.axes.factors)
+        key = node.operation, text, *[k if type(k) is Signature else Identity(k) for k in known]
+        if key in self._evaluated:
+            return self._decided(operation, node, known, *self._evaluated[key])
         try:
             with self.axes.separate() as made:
                 results = self._outputs(operation, node, known)
@@ -237,6 +244,20 @@ class Recording(Graph):
             if not decides and (isinstance(error, OnwardError) or not _has_unknown(known)):
                 raise
             results = self._by_rule(operation, node, known)
+        else:
+            if text and len(self.axes.factors) == count:  # without new numbers, which other nodes do not have
+                self._evaluated[key] = results, made
+        return self._decided(operation, node, known, results, made)
+
+    def _decided(
+        self,
+        operation: Operation,
+        node: Node,
+        known: Sequence[Known | None],
+        results: Sequence[Known] | None,
+        made: Guards,
+    ) -> Sequence[Known] | None:
+        """Record the guards of results and return them, without what depends on guards of one call."""
         if results is None or not made:
             return results
         is_certain = all(guard.size.is_known for guard in made.values())
