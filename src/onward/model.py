@@ -20,6 +20,7 @@ from .graph.graph import Graph
 from .graph.over_time.memory import in_blocks
 from .graph.plan.planner import Planner, size_of_weights
 from .graph.simplification.simplify import simplify
+from .layers.base_model import LOADING
 from .layers.quantize import check_outputs
 from .layers.weighted_model import WeightedModel
 
@@ -181,14 +182,13 @@ class Model(_core.DirectCalls, WeightedModel):
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs."""
-        if replaced not in self._variants:
+        if (found := self._variants.get(replaced)) is not None:
+            return found
+        with LOADING:  # the planner of an older graph would give its programs to this model
             graph = self._graph.with_defaults(replaced)
-            size = size_of_weights(graph)
-            ready = None if replaced else self._programs
-            self._variants[replaced] = Planner(
-                simplify(graph), weights_size=size, in_blocks=in_blocks, ready=ready
-            )
-        return self._variants[replaced]
+            size, ready = size_of_weights(graph), None if replaced else self._programs
+            planner = Planner(simplify(graph), weights_size=size, in_blocks=in_blocks, ready=ready)
+            return self._variants.setdefault(replaced, planner)
 
     def layers(self) -> Sequential:
         """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
@@ -312,6 +312,8 @@ class Model(_core.DirectCalls, WeightedModel):
         return np.moveaxis(y, target, source) if is_back else np.moveaxis(y, source, target)
 
     def _restart(self, graph: Graph) -> None:
+        for planner in self._variants.values():
+            planner.detach()
         self._graph = graph
         self._models, self._variants, self._streamed = {}, {}, Recent()
         self.__dict__.pop("_from_zeros", None)

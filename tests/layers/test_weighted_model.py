@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from onward.core.cell import Cell
 from onward.errors import ArgumentError, ShapeError
 from onward.graph import Graph, Model
 from onward.graph.declared import Input
+from onward.graph.plan import planner
 
 
 def layers() -> onward.Sequential:
@@ -199,3 +201,31 @@ def test_a_node_without_gradients_is_named() -> None:
     y, _, cache = model.forward(np.ones((2, 3)))
     with pytest.raises(ArgumentError, match=r"product \(ReduceProd\).* has no gradient"):
         model.backward(y, None, cache)
+
+
+def test_a_program_that_compiles_while_weights_are_replaced_does_not_run_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = exported(tmp_path, layers()), np.ones((4, 2, 3), np.float32)
+    weights = {name: 0.5 * weight for name, weight in model.trained_weights().items()}
+    exact = exported(tmp_path, layers())
+    exact.load_state_dict(weights)
+    compiled, compiles, continues = planner.compiled, threading.Event(), threading.Event()
+
+    def slowly(*args: Any) -> Any:
+        compiles.set()
+        continues.wait(30)
+        return compiled(*args)
+
+    monkeypatch.setattr(planner, "compiled", slowly)
+    call = threading.Thread(target=model, args=[x])
+    call.start()
+    assert compiles.wait(30)
+    load = threading.Thread(target=model.load_state_dict, args=[weights])
+    load.start()
+    load.join(0.3)  # time to replace the weights, unless that waits for the program
+    continues.set()
+    call.join()
+    load.join()
+    for y, expected in zip(model(x), exact(x), strict=True):
+        np.testing.assert_array_equal(y, expected)

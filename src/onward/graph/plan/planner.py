@@ -100,6 +100,14 @@ class Planner:
                     left.spend(ready[0])
                     return tuple(ready[1])
 
+    def detach(self) -> None:
+        """Give no programs to `ready` from now on, which will have those of another planner.
+
+        Calls that run continue; this waits for a program that another thread compiles.
+        """
+        with self._lock:
+            self.ready = _core.Plans([declared.name for declared in self.graph.inputs], [])
+
     def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
         """Run the body of a loop up to `count` times in the core, while its condition is true.
 
